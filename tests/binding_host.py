@@ -1,7 +1,8 @@
 """Open connections in a network namespace of its own, and print what inspect suspects there, as JSON.
 
-usage: binding_host.py KIND CONNECTIONS TARGETS
+usage: binding_host.py KIND CONNECTIONS TARGETS [COMMAND ...]
 
+With a command it runs that there instead, and ends with its exit code.
 KIND is `plain`, `bind` (with IP_BIND_ADDRESS_NO_PORT) or `early` (without it). Each target gets as many connections, in
 turn. The listeners' port is in no range; one further listener's is, and so is one socket's that is bound and no more.
 """
@@ -12,6 +13,7 @@ import json
 import os
 import resource
 import socket
+import subprocess
 import sys
 
 from allowed_namespace import NAMESPACE
@@ -58,6 +60,9 @@ def main() -> None:
     bound = socket.socket()
     bound.bind(BOUND)
     kept += [bound, *(connect(kind, end) for _ in range(connections) for end in ends)]
+
+    if sys.argv[4:]:
+        sys.exit(subprocess.run(sys.argv[4:], check=False).returncode)
 
     # Only now: these load numpy, whose threads forbid a new user namespace.
     import numpy as np  # noqa: PLC0415

@@ -577,6 +577,29 @@ def judge_limit(threshold: Threshold, limit: Limit, measured: float) -> str | No
     return f", measured {format_crossing(value, threshold.operator, limit.value)}{limit.unit.name}"
 
 
+_SCALED_IN = {Dimension.TIME: "ns", Dimension.COUNT: "", Dimension.SHARE: "%"}
+"""The units of values before they are converted to the threshold's own unit."""
+
+
+def judge_multiple(threshold: Threshold, multiple: Multiple, left: float, right: float) -> str | None:
+    """How a value crosses a multiple of another, as `judge_limit` says it.
+
+    Args:
+        threshold: The threshold.
+        multiple: Its bound.
+        left: The value in ns, pieces or percent.
+        right: The other value.
+    """
+    if right == 0:
+        holds = threshold.operator.holds(left, 0)
+        unit = _SCALED_IN[multiple.dimension]
+        return f", measured {format_number(left)}{unit} against 0{unit}" if holds else None
+    ratio = left / right
+    if not threshold.operator.holds(ratio, multiple.factor):
+        return None
+    return f", measured {format_crossing(ratio, threshold.operator, multiple.factor)}x"
+
+
 _FEWEST_DIGITS, _MOST_DIGITS = 3, 17
 
 

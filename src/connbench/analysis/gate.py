@@ -27,11 +27,9 @@ from connbench.thresholds import (
     Metric,
     Multiple,
     Slower,
-    Threshold,
     applies_to,
-    format_crossing,
-    format_number,
     judge_limit,
+    judge_multiple,
 )
 
 _NOTHING_OF = {
@@ -40,9 +38,6 @@ _NOTHING_OF = {
     "odd": "no odd connection",
     "errored": "no failed attempt",
 }
-
-_SCALED_IN = {Dimension.TIME: "ns", Dimension.COUNT: "", Dimension.SHARE: "%"}
-"""The units of values before they are converted to the threshold's own unit."""
 
 _NOT_IN_BASE = "the base run does not have this strategy"
 
@@ -96,7 +91,11 @@ def _outcome(expression: Expression, new: _Measured, base: _Measured | None = No
         if isinstance(expression, Slower):
             return _judge_slower(new, base)
         if isinstance(expression.bound, Multiple):
-            return _judge_multiple(expression, expression.bound, new, base)
+            left, right = (
+                _per_round(metric, expression.bound.dimension, _side(metric, new, base))
+                for metric in (expression.metric, expression.bound.metric)
+            )
+            return judge_multiple(expression, expression.bound, left, right)
         measured = _value(expression.metric, expression.bound.dimension, _side(expression.metric, new, base))
         return judge_limit(expression, expression.bound, measured)
     except _NoValueError as reason:
@@ -105,21 +104,6 @@ def _outcome(expression: Expression, new: _Measured, base: _Measured | None = No
 
 def _unjudged(reason: str) -> str:
     return f" cannot be judged: {reason}"
-
-
-def _judge_multiple(threshold: Threshold, multiple: Multiple, new: _Measured, base: _Measured | None) -> str | None:
-    left, right = (
-        _per_round(metric, multiple.dimension, _side(metric, new, base))
-        for metric in (threshold.metric, multiple.metric)
-    )
-    if right == 0:
-        holds = threshold.operator.holds(left, 0)
-        unit = _SCALED_IN[multiple.dimension]
-        return f", measured {format_number(left)}{unit} against 0{unit}" if holds else None
-    ratio = left / right
-    if not threshold.operator.holds(ratio, multiple.factor):
-        return None
-    return f", measured {format_crossing(ratio, threshold.operator, multiple.factor)}x"
 
 
 def _judge_slower(new: _Measured, base: _Measured | None) -> str | None:

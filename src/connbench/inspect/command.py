@@ -11,7 +11,7 @@ import click
 
 from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
 from connbench.commands.exporter import exporter_address, exporting
-from connbench.commands.messages import can_be_bold, print_message, print_text, warn, width
+from connbench.commands.messages import can_be_bold, print_error, print_message, print_text, warn, width
 from connbench.commands.options import algorithm_option, calibrate_option, format_option
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import count
@@ -19,16 +19,20 @@ from connbench.commands.values import time as time_option
 from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageError
 from connbench.findings import Finding, Severity
 from connbench.host import environment
+from connbench.inspect.conditions import FAIL_IF, WARN_IF, parse_condition
+from connbench.linux.faults import fault_of
 from connbench.model import MAX_PORT, Protocol
 from connbench.planner.workload import DEFAULT_WINDOW
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.formats import Format
+from connbench.thresholds import Threshold
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import RenderableType
 
+    from connbench.inspect.forecast import Forecaster
     from connbench.inspect.inspection import Inspection
     from connbench.inspect.rates import Comparison
     from connbench.inspect.snapshot import Snapshot
@@ -68,7 +72,54 @@ Wait = Callable[[float], bool]
 """Waits until a time of time.monotonic(); False if the user ended the watch meanwhile."""
 
 
-@click.command("inspect", cls=Command)
+NAGIOS = "--nagios"
+NAGIOS_UNKNOWN = 3
+
+
+class _Inspect(Command):
+    """With --nagios it answers a fault on stdout too, with the exit code that a plugin has for it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments."""
+        with _answering(is_asked=NAGIOS in args):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        with _answering(is_asked=bool(ctx.params.get("nagios"))):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _answering(*, is_asked: bool) -> Iterator[None]:
+    """A context in which a fault, if that is asked for, is the answer of a Nagios plugin; a signal stays a signal.
+
+    Raises:
+        click.exceptions.Exit: With the code for UNKNOWN.
+    """
+    try:
+        yield
+    except (Interrupted, click.exceptions.Exit):
+        raise
+    except Exception as error:
+        if not is_asked:
+            raise
+        from connbench.inspect.path_gate import unknown_line
+
+        fault = fault_of(error)
+        print_text(unknown_line(fault))
+        print_error(fault)
+        raise click.exceptions.Exit(NAGIOS_UNKNOWN) from error
+
+
+def _condition(option: str) -> Callable[[str], Threshold]:
+    def condition(text: str) -> Threshold:
+        return parse_condition(text, option)
+
+    return condition
+
+
+@click.command("inspect", cls=_Inspect)
 @option(
     Section.OUTPUT,
     "--top",
@@ -76,6 +127,37 @@ Wait = Callable[[float], bool]
     default=20,
     show_default=True,
     help="Show the N paths with the most ports in use; 0 shows all.",
+)
+@option(
+    Section.INPUT,
+    "--process",
+    "with_processes",
+    is_flag=True,
+    help="Show the programs that have the ports, with process and unit. Root sees all, another user its own.",
+)
+@option(
+    Section.GATE,
+    FAIL_IF,
+    "thresholds",
+    multiple=True,
+    type=_condition(FAIL_IF),
+    metavar="EXPR",
+    help="Exit with code 1 if this is true on a path, as in 'used > 80%' or '10.1.2.3:443: free < 1000'. Repeatable.",
+)
+@option(
+    Section.GATE,
+    NAGIOS,
+    is_flag=True,
+    help=f"Print one line for Nagios: {FAIL_IF} is critical, {WARN_IF} a warning. Exit with 0, 1, 2 or 3.",
+)
+@option(
+    Section.GATE,
+    WARN_IF,
+    "warnings",
+    multiple=True,
+    type=_condition(WARN_IF),
+    metavar="EXPR",
+    help=f"Print a warning to Nagios if this is true on a path; with {NAGIOS} alone. Repeatable.",
 )
 @option(
     Section.KERNEL,
@@ -114,6 +196,10 @@ def command(  # noqa: PLR0913  # one for each option
     /,
     *,
     top: int,
+    with_processes: bool,
+    thresholds: tuple[Threshold, ...],
+    nagios: bool,
+    warnings: tuple[Threshold, ...],
     window: int,
     algorithm: str | None,
     calibrating: tuple[Path, ...],
@@ -142,18 +228,53 @@ def command(  # noqa: PLR0913  # one for each option
     advise_options += [word for file in calibrating for word in ("--calibrate", str(file))]
 
     def take(comparison: Comparison | None = None) -> Inspection:
-        return inspect([_read_live()], top or None, comparison, forecaster, advise_options)
+        snapshots = [_read_live(with_processes=with_processes)]
+        return inspect(snapshots, top or None, comparison, forecaster, advise_options)
 
+    if warnings and not nagios:
+        raise UsageError(f"{WARN_IF} is for {NAGIOS} alone", f"give {NAGIOS}, too, or {FAIL_IF}")
+    if nagios and output_format != "text":
+        raise UsageError(f"{NAGIOS} prints one line, not {output_format}", "leave out --format")
     if interval_s is not None or exporter is not None:
+        if thresholds or nagios:
+            raise UsageError("--watch and --exporter judge no condition", f"leave out {FAIL_IF} and {NAGIOS}")
         if output_format != "text":
             raise UsageError(f"--watch and --exporter print no {output_format}", "leave out --format")
         address = None if exporter is None else exporter_address(exporter)
         return _watch(take, interval_s or EXPORTER_INTERVAL_S, duration_s, address, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch and --exporter", "give --watch, too")
+    inspection = take()
+    if nagios:
+        return _answer(inspection, warnings, thresholds, forecaster)
     options = {"width": width(), "bold": can_be_bold()} if output_format == "text" else {}
-    print_text(FORMATS[output_format](take(), **options).rstrip("\n"))
-    return ExitCode.OK
+    print_text(FORMATS[output_format](inspection, **options).rstrip("\n"))
+    return _conclude(inspection, thresholds, forecaster)
+
+
+def _conclude(inspection: Inspection, thresholds: tuple[Threshold, ...], forecaster: Forecaster) -> int:
+    """Report the conditions that are true, or cannot be judged."""
+    if not thresholds:
+        return ExitCode.OK
+    from connbench.commands.gates import announce
+    from connbench.inspect.path_gate import evaluate
+
+    failed = [one.failure for one in evaluate(thresholds, inspection, forecaster.forecast) if one.outcome]
+    announce([("", failure) for failure in failed])
+    return ExitCode.THRESHOLD if failed else ExitCode.OK
+
+
+def _answer(
+    inspection: Inspection, warnings: tuple[Threshold, ...], thresholds: tuple[Threshold, ...], forecaster: Forecaster
+) -> int:
+    """Print the line of a Nagios plugin; its exit code."""
+    from connbench.inspect.path_gate import evaluate, nagios
+    from connbench.inspect.report import verdict
+
+    judged = evaluate((*warnings, *thresholds), inspection, forecaster.forecast)
+    status, line = nagios(verdict(inspection)[0], judged[: len(warnings)], judged[len(warnings) :])
+    print_text(line)
+    return status
 
 
 def _read_costs(files: tuple[Path, ...]) -> Calibration:
@@ -162,13 +283,18 @@ def _read_costs(files: tuple[Path, ...]) -> Calibration:
     return calibration
 
 
-def _read_live() -> Snapshot:
+def _read_live(*, with_processes: bool) -> Snapshot:
     from connbench.inspect.snapshot import Snapshot
     from connbench.inspect.sock_diag import dump_sockets, read_settings
 
     begun = time.monotonic()
     settings, sockets = read_settings(), dump_sockets()
-    return Snapshot(sockets, settings, seconds=time.monotonic() - begun, taken_at=begun)
+    processes = None
+    if with_processes:
+        from connbench.inspect.processes import find_processes
+
+        processes = find_processes(sockets.inode[sockets.inode > 0])
+    return Snapshot(sockets, settings, seconds=time.monotonic() - begun, taken_at=begun, processes=processes)
 
 
 def _watch(

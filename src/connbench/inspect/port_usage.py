@@ -159,13 +159,15 @@ class Usage:
         """The ports of the usable range that a TCP socket took for every target, ascending."""
         return _distinct(self.snapshot.sockets.local_port[self.listeners])
 
-    def rows(self, number: int | None = None) -> list[PathUsage]:
+    def rows(self, number: int | None = None, among: Mask | None = None) -> list[PathUsage]:
         """The paths with the most ports in use, the fullest first.
 
         Args:
             number: How many; None for all.
+            among: Whether each path is one of those to choose from, by the path's number; None for all.
         """
-        return [self._row(int(group)) for group in self._fullest[:number]]
+        fullest = self._fullest if among is None else self._fullest[among[self._fullest]]
+        return [self._row(int(group)) for group in fullest[:number]]
 
     def _count_ports(self) -> Indices:
         """The number of distinct ports in use that are usable, of each path."""

@@ -165,13 +165,13 @@ def unit_of(cgroup: str) -> str:
 
 def programs_of(path: PathUsage, snapshot: Snapshot) -> Programs:
     """The programs that have the sockets of a path of this snapshot."""
-    sockets = snapshot.sockets[path.sockets]
+    sockets, by_inode = snapshot.sockets[path.sockets], snapshot.processes or {}
     ports: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     of_units: defaultdict[str, set[int]] = defaultdict(set)
     pids: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     hidden = 0
     for inode, port in zip(sockets.inode.tolist(), sockets.local_port.tolist(), strict=True):
-        processes = snapshot.processes.get(inode, ())
+        processes = by_inode.get(inode, ())
         hidden += bool(inode) and not processes
         for process in processes:
             unit = unit_of(process.cgroup)

@@ -280,7 +280,7 @@ def _details(row: Row) -> Iterator[str]:
 def _programs(row: Row) -> list[Block]:
     """The programs that have the sockets of a path, if somebody asked for them."""
     snapshot = row.usage.snapshot
-    return processes.blocks(row.path, snapshot) if snapshot.processes else []
+    return [] if snapshot.processes is None else processes.blocks(row.path, snapshot)
 
 
 def _or_dash(number: int | None) -> str:
@@ -344,7 +344,7 @@ def _listener(sockets: Sockets, at: int) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    path = row.path
+    path, snapshot = row.path, row.usage.snapshot
     return {
         **{name: getattr(path, name) for name in COLUMNS},
         "used_share": path.share,
@@ -355,7 +355,7 @@ def _row(row: Row) -> dict[str, Any]:
         "expiring_per_s": path.expiring_per_s,
         "growth_per_s": row.growth_per_s,
         "exhausted_in_s": row.exhausted_in_s,
-        "programs": processes.document(path, row.usage.snapshot) if row.usage.snapshot.processes else None,
+        "programs": None if snapshot.processes is None else processes.document(path, snapshot),
         "forecasts": [{name: getattr(one, name) for name in ("strategy", *FORECAST_COLUMNS)} for one in row.forecasts],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from connbench.inspect.sockets import Sockets
 from connbench.model import PortRange
@@ -55,7 +55,7 @@ class Snapshot:
         origin: The name of the file that they were read from; empty if the kernel was asked.
         seconds: How long reading took.
         taken_at: When it was read, by time.monotonic().
-        processes: The programs that have the sockets, by inode; empty if nobody asked for them.
+        processes: The programs that have the sockets, by inode; None if nobody asked for them.
     """
 
     sockets: Sockets
@@ -64,4 +64,4 @@ class Snapshot:
     origin: str = ""
     seconds: float = 0.0
     taken_at: float = 0.0
-    processes: Mapping[int, tuple[Process, ...]] = field(default_factory=dict)
+    processes: Mapping[int, tuple[Process, ...]] | None = None

@@ -175,7 +175,7 @@ def _late(usage: Usage, late: Late) -> Finding:
 def _advice(usage: Usage, paths: Indices) -> str:
     """How to check whether a program binds early, and what to do then."""
     order, bounds = usage.grouped
-    sockets, processes = usage.snapshot.sockets, usage.snapshot.processes
+    sockets, processes = usage.snapshot.sockets, usage.snapshot.processes or {}
     its: Counter[tuple[int, str]] = Counter()
     if processes:
         chosen = np.concatenate([order[bounds[path] : bounds[path + 1]] for path in paths])
@@ -220,8 +220,8 @@ def _place(usage: Usage) -> str:
 def _find_in_range(usage: Usage) -> Iterator[Finding]:
     """Listeners, and sockets bound without a peer, whose port connect() could choose."""
     sockets, settings = usage.snapshot.sockets, usage.snapshot.settings
-    is_listening = sockets.state[usage.listeners] == State.LISTEN
-    listeners, bound = usage.listeners[is_listening], usage.listeners[~is_listening]
+    listeners = listeners_in_range(usage)
+    bound = np.setdiff1d(usage.listeners, listeners)
     if len(listeners):
         ports = set(sockets.local_port[listeners].tolist())
         number, name = len(ports), usage.snapshot.namespace
@@ -250,9 +250,15 @@ def _find_in_range(usage: Usage) -> Iterator[Finding]:
         )
 
 
+def listeners_in_range(usage: Usage) -> Indices:
+    """The TCP sockets in LISTEN whose port is in the range and not reserved, as indices."""
+    is_listening: Mask = usage.snapshot.sockets.state[usage.listeners] == State.LISTEN
+    return usage.listeners[is_listening]
+
+
 def _named(usage: Usage, chosen: Indices) -> str:
     """Sockets by address and port, each once, with their programs where these are known."""
-    sockets, processes = usage.snapshot.sockets, usage.snapshot.processes
+    sockets, processes = usage.snapshot.sockets, usage.snapshot.processes or {}
     names: dict[str, dict[str, None]] = {}
     for one in chosen[np.argsort(sockets.local_port[chosen], kind="stable")].tolist():
         address = address_text(int(sockets.family[one]), sockets.local[one])
