@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from connbench.inspect.inspection import Inspection, Row, inspect
 from connbench.inspect.rates import Rates
 from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import Sockets
-from connbench.inspect.watch import COLUMNS, Column, Moment, View, lines, moments, ordered, table
+from connbench.inspect.watch import COLUMNS, Column, Moment, View, json_line, moments, ordered, table, text_lines
 from connbench.model import PortRange
 
 PORTS = PortRange(40000, 40099)
@@ -131,15 +132,26 @@ def moment_of(rows: Sequence[Row], skipped: int = 0) -> Moment:
 
 def test_lines_of_a_pipe() -> None:
     """One for each path, with the time, and the rates once there are any."""
-    [line] = lines(moment_of(rows_of(96, rates=[Rates(2.0, 6, 4)])))
-    assert line == (
+    assert text_lines(moment_of(rows_of(96, rates=[Rates(2.0, 6, 4)]))) == (
         "2026-11-29T12:30:05 10.0.0.5 -> 10.1.2.1:443: 96 of 100 ports (96.0%), 0 TIME_WAIT, "
         "opened 3/s, gone 2/s, exhausted in 4.0 s"
     )
-    assert lines(moment_of(rows_of(3, 2)))[1] == (
+    assert text_lines(moment_of(rows_of(3, 2))).splitlines()[1] == (
         "2026-11-29T12:30:05 10.0.0.5 -> 10.1.2.2:443: 2 of 100 ports (2.0%), 0 TIME_WAIT"
     )
-    assert lines(moment_of([])) == ["2026-11-29T12:30:05 no path has a port of the range in use"]
+    assert text_lines(moment_of([])) == "2026-11-29T12:30:05 no path has connections"
+
+
+def test_json_line() -> None:
+    """The document of an inspection, with the time of the dump and the rates."""
+    line = json_line(moment_of(rows_of(96, rates=[Rates(2.0, 6, 4)]), skipped=2))
+    assert "\n" not in line
+    found = json.loads(line)
+    assert (found["time"], found["left_out"], found["sockets"]) == ("2026-11-29T12:30:05.000+00:00", 2, 96)
+    [row] = found["rows"]
+    assert (row["opened_per_s"], row["gone_per_s"], row["growth_per_s"], row["exhausted_in_s"]) == (3, 2, 1, 4)
+    [row] = json.loads(json_line(moment_of(rows_of(3))))["rows"]
+    assert (row["opened_per_s"], row["gone_per_s"]) == (None, None)
 
 
 def column(title: str) -> Column:

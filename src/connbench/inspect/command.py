@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -49,6 +50,7 @@ FORMATS = {
     "prometheus": Format("connbench.inspect.metrics", "prometheus", is_document=True),
 }
 """Of an inspection."""
+TEXT = next(iter(FORMATS))
 
 MOST_ROWS = 1_000_000
 SHORTEST_S, LONGEST_INTERVAL_S, LONGEST_DURATION_S = 0.1, 86_400, 366 * 86_400
@@ -233,22 +235,22 @@ def command(  # noqa: PLR0913  # one for each option
 
     if warnings and not nagios:
         raise UsageError(f"{WARN_IF} is for {NAGIOS} alone", f"give {NAGIOS}, too, or {FAIL_IF}")
-    if nagios and output_format != "text":
+    if nagios and output_format != TEXT:
         raise UsageError(f"{NAGIOS} prints one line, not {output_format}", "leave out --format")
     if interval_s is not None or exporter is not None:
         if thresholds or nagios:
             raise UsageError("--watch and --exporter judge no condition", f"leave out {FAIL_IF} and {NAGIOS}")
-        if output_format != "text":
-            raise UsageError(f"--watch and --exporter print no {output_format}", "leave out --format")
         address = None if exporter is None else exporter_address(exporter)
-        return _watch(take, interval_s or EXPORTER_INTERVAL_S, duration_s, address, interrupts)
+        _check_watch_format(output_format, has_exporter=address is not None)
+        options = WatchOptions(interval_s or EXPORTER_INTERVAL_S, duration_s, output_format, address)
+        return _watch(take, options, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch and --exporter", "give --watch, too")
     inspection = take()
     if nagios:
         return _answer(inspection, warnings, thresholds, forecaster)
-    options = {"width": width(), "bold": can_be_bold()} if output_format == "text" else {}
-    print_text(FORMATS[output_format](inspection, **options).rstrip("\n"))
+    text = {"width": width(), "bold": can_be_bold()} if output_format == TEXT else {}
+    print_text(FORMATS[output_format](inspection, **text).rstrip("\n"))
     return _conclude(inspection, thresholds, forecaster)
 
 
@@ -297,13 +299,33 @@ def _read_live(*, with_processes: bool) -> Snapshot:
     return Snapshot(sockets, settings, seconds=time.monotonic() - begun, taken_at=begun, processes=processes)
 
 
-def _watch(
-    take: Callable[[Comparison], Inspection],
-    interval_s: float,
-    duration_s: float | None,
-    exporter: Endpoint | None,
-    interrupts: Interrupts,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """How to watch.
+
+    Attributes:
+        interval_s: Seconds from one dump to the next.
+        duration_s: Seconds until the end; None for no end.
+        output_format: What to print where there is no table: a key of `connbench.inspect.watch.LINES`.
+        exporter: Where to serve metrics; None for nowhere.
+    """
+
+    interval_s: float
+    duration_s: float | None
+    output_format: str
+    exporter: Endpoint | None
+
+
+def _check_watch_format(output_format: str, *, has_exporter: bool) -> None:
+    from connbench.inspect.watch import LINES
+
+    if has_exporter and output_format != TEXT:
+        raise UsageError(f"--exporter prints no {output_format}", "leave out --format")
+    if output_format not in LINES:
+        raise UsageError(f"--watch prints no {output_format}", "give --format json, or leave it out")
+
+
+def _watch(take: Callable[[Comparison], Inspection], options: WatchOptions, interrupts: Interrupts) -> int:
     """Inspect after each interval until the time is over, the user ends it, or a signal comes.
 
     Raises:
@@ -317,10 +339,11 @@ def _watch(
 
     interrupts.immediate = False
     comparison = Comparison()
-    output = _on_screen if has_screen() else _silently if exporter else _line_by_line
-    with _exporting(exporter) as export, output(interval_s, interrupts) as (show, wait):
+    beside = _silently if options.exporter else _line_by_line
+    output = _on_screen if options.output_format == TEXT and has_screen() else beside
+    with _exporting(options.exporter) as export, output(options, interrupts) as (show, wait):
         try:
-            for moment in moments(lambda: take(comparison), wait, interval_s, duration_s):
+            for moment in moments(lambda: take(comparison), wait, options.interval_s, options.duration_s):
                 export(moment)
                 show(moment)
         except Interrupted as interrupted:
@@ -352,15 +375,15 @@ def _exporting(endpoint: Endpoint | None) -> Iterator[Show]:
 
 
 @contextmanager
-def _silently(_interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
+def _silently(_options: WatchOptions, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
     """Show nothing."""
     yield lambda _: None, lambda until: _sleep(until, interrupts)
 
 
 @contextmanager
-def _line_by_line(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
+def _line_by_line(options: WatchOptions, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
     """Print lines; and once on stderr that the intervals are too short."""
-    from connbench.inspect.watch import lines
+    from connbench.inspect.watch import LINES
 
     has_warned = False
 
@@ -368,9 +391,9 @@ def _line_by_line(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[S
         nonlocal has_warned
         if moment.skipped and not has_warned:
             has_warned = True
-            message = f"a dump takes longer than --watch {interval_s:g} s: {moment.skipped} left out until now"
+            message = f"a dump takes longer than --watch {options.interval_s:g} s: {moment.skipped} left out until now"
             warn(Finding("watch", Severity.WARNING, message, "give --watch a longer time"))
-        print_text("\n".join(lines(moment)))
+        print_text(LINES[options.output_format](moment))
 
     yield show, lambda until: _sleep(until, interrupts)
 
@@ -384,7 +407,7 @@ def _sleep(until: float, interrupts: Interrupts) -> bool:
 
 
 @contextmanager
-def _on_screen(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
+def _on_screen(options: WatchOptions, interrupts: Interrupts) -> Iterator[tuple[Show, Wait]]:
     """Draw a table on the whole terminal, which keys sort; at the end the report of the last dump stays there."""
     from rich.text import Text
 
@@ -392,7 +415,7 @@ def _on_screen(interval_s: float, interrupts: Interrupts) -> Iterator[tuple[Show
     from connbench.inspect.report import text
     from connbench.inspect.watch import ENDS, View
 
-    view = View(interval_s)
+    view = View(options.interval_s)
 
     def draw(width: int, height: int) -> RenderableType:
         drawn = Text(no_wrap=True, overflow="crop")

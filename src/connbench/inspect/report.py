@@ -296,26 +296,30 @@ def _counted(number: int, noun: str) -> str:
 
 def json(inspection: Inspection) -> str:
     """One JSON document; times in ns or s as their names say, shares from 0 to 1; null is what nobody knows."""
-    from connbench.portmodel.algorithm import ALGORITHMS
     from connbench.report.json import json_text
 
+    return json_text(document(inspection))
+
+
+def document(inspection: Inspection) -> dict[str, Any]:
+    """The JSON document as a value that `json_text` takes."""
+    from connbench.portmodel.algorithm import ALGORITHMS
+
     model, remedy = inspection.model, inspection.remedy
-    return json_text(
-        {
-            "schema": SCHEMA,
-            "verdict": verdict(inspection),
-            "sockets": inspection.sockets,
-            "paths": inspection.paths,
-            "namespaces": [_namespace(one) for one in inspection.usages],
-            "algorithm": model and next(word for word, one in ALGORITHMS.items() if one is model.algorithm),
-            "algorithm_known_by": model and model.known_by,
-            "calibration": model and model.calibration,
-            "assumed": inspection.assumed,
-            "rows": [_row(row) for row in inspection.rows],
-            "remedy": remedy and {"sentences": remedy.sentences, "command": remedy.command},
-            "findings": inspection.findings,
-        }
-    )
+    return {
+        "schema": SCHEMA,
+        "verdict": verdict(inspection),
+        "sockets": inspection.sockets,
+        "paths": inspection.paths,
+        "namespaces": [_namespace(one) for one in inspection.usages],
+        "algorithm": model and next(word for word, one in ALGORITHMS.items() if one is model.algorithm),
+        "algorithm_known_by": model and model.known_by,
+        "calibration": model and model.calibration,
+        "assumed": inspection.assumed,
+        "rows": [_row(row) for row in inspection.rows],
+        "remedy": remedy and {"sentences": remedy.sentences, "command": remedy.command},
+        "findings": inspection.findings,
+    }
 
 
 def _namespace(usage: Usage) -> dict[str, Any]:
@@ -353,6 +357,8 @@ def _row(row: Row) -> dict[str, Any]:
         "time_wait_left": [{"within_s": s, "connections": number} for s, number in path.time_wait_left.items()],
         "closing_per_s": path.closing_per_s,
         "expiring_per_s": path.expiring_per_s,
+        "opened_per_s": row.rates and row.rates.opened_per_s,
+        "gone_per_s": row.rates and row.rates.gone_per_s,
         "growth_per_s": row.growth_per_s,
         "exhausted_in_s": row.exhausted_in_s,
         "programs": None if snapshot.processes is None else processes.document(path, snapshot),

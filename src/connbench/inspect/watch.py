@@ -10,6 +10,8 @@ from math import floor, inf
 
 from connbench.inspect.inspection import Inspection, Row
 from connbench.inspect.rates import Rates
+from connbench.inspect.report import document
+from connbench.report.json import json_text
 from connbench.units import about, count, elapsed, format_measured_rate
 
 ENDS = "q"
@@ -211,10 +213,20 @@ class View:
 _KEYS = " ".join(column.key for column in COLUMNS)
 
 
-def lines(moment: Moment) -> list[str]:
+def text_lines(moment: Moment) -> str:
     """A line for each row, with the time of the dump; one line if there is no path."""
     at = f"{moment.at:%Y-%m-%dT%H:%M:%S}"
-    return [f"{at} {_line(row)}" for row in moment.inspection.rows] or [f"{at} no path has a port of the range in use"]
+    return "\n".join(f"{at} {_line(row)}" for row in moment.inspection.rows) or f"{at} no path has connections"
+
+
+def json_line(moment: Moment) -> str:
+    """The JSON document of an inspection in a line, with the time of the dump and the intervals left out before it."""
+    more = {"time": moment.at.isoformat(timespec="milliseconds"), "left_out": moment.skipped}
+    return json_text(more | document(moment.inspection)).rstrip("\n")
+
+
+LINES = {"text": text_lines, "json": json_line}
+"""What a pipe gets of a dump, by format."""
 
 
 def _line(row: Row) -> str:
