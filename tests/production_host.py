@@ -170,13 +170,14 @@ def main() -> None:
     Path(folder, "redis.conf").write_text(
         REDIS_CONFIGURATION.format(address=REDIS[0], port=REDIS[1], folder=folder), encoding="ascii"
     )
+    service, reserved = map(listen, (SERVICE, RESERVED_SERVICE))  # before a connection can have their ports
+    bound = socket.socket()
+    bound.bind(BOUND)
     with ExitStack() as around:
         start([nginx, "-c", str(configured)], PROXY, around)
         start([redis, f"{folder}/redis.conf"], REDIS, around)
-        upstream, service, reserved = map(listen, (UPSTREAM, SERVICE, RESERVED_SERVICE))
+        upstream = listen(UPSTREAM)
         held = [listen(target) for target in (*EARLY, *PLAIN)]
-        bound = socket.socket()
-        bound.bind(BOUND)
         threading.Thread(target=answer_each, args=[upstream], daemon=True).start()
         request(PROXIED)
         groups = {
@@ -199,7 +200,7 @@ def main() -> None:
             threading.Event().wait(0.01)
         print(json.dumps(ports), flush=True)  # noqa: T201  # stdout is how it tells
         sys.stdin.read()
-        for sock in (*held, bound, reserved):
+        for sock in (*held, bound, service, reserved):
             sock.close()
 
 

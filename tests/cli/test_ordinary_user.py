@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from run_connbench import HANG_S, INSIDE, REACHABLE, command_line
+from server_host import clients, serving
 
 pytestmark = [
     pytest.mark.skipif(
@@ -128,3 +130,12 @@ def test_processes_of_others_count_against_no_user() -> None:
     assert "990 connections need 6 processes of 200 files each and one that starts them, and RLIMIT_NPROC leaves 4" in (
         crowded.stderr
     )
+
+
+def test_inspect_counts_the_sockets_of_all_users() -> None:
+    """The kernel lists them to everybody: those of root's programs in a namespace that root made, too."""
+    with serving() as server, clients(server, 40):
+        shown = as_nobody("inspect", "--format", "json", inside=("--join", str(server.pid)))
+    assert (shown.returncode, shown.stderr) == (ExitCode.OK, "")
+    [row] = json.loads(shown.stdout)["rows"]
+    assert (row["target"], row["target_port"], row["used"], row["established"]) == ("127.0.0.1", 8080, 40, 40)

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import pytest
 
 import production_host as host
+from connbench.errors import ExitCode
 from connbench.kernel_release import version_of
 from required_programs import require
-from run_connbench import HANG_S, INSIDE
+from run_connbench import HANG_S, INSIDE, connbench
 from server_host import heard, started, tell
 
 SETTINGS = (
@@ -138,10 +139,10 @@ def listed_by_ss(pid: int) -> dict[PathKey, Ports]:
         for line in inside(pid, require("ss"), "-Han", option).splitlines()
     ]
     sockets = [(protocol, state, *endpoint(here), *endpoint(there)) for protocol, state, _, _, here, there in lines]
-    listeners = {port for _, state, _, _, port, *_ in sockets if state == "LISTEN"}
+    listeners = {(protocol, port) for protocol, state, _, _, port, *_ in sockets if state == "LISTEN"}
     paths: dict[PathKey, list[tuple[int, str]]] = defaultdict(list)
     for protocol, state, source, device, port, target, _, target_port in sockets:
-        if host.LOW <= port <= host.HIGH and port not in listeners and state != "UNCONN":
+        if host.LOW <= port <= host.HIGH and (protocol, port) not in listeners and state != "UNCONN":
             paths[protocol, source, target, target_port, device].append((port, state))
     return {
         path: Ports(sorted({port for port, _ in held}), Counter(state for _, state in held))
@@ -190,6 +191,42 @@ def test_counts_are_those_of_ss(production: Production) -> None:
     found = {row.path: Ports(row.ports, row.states) for row in production.found}
     assert found == production.listed
     assert len(found) == len(production.found)
+
+
+def test_the_command_prints_these_counts(production: Production) -> None:
+    """The JSON document has a row for each path, with as many ports and connections; and what is taken for all."""
+    printed = connbench("inspect", "--top", "0", "--format", "json", inside=("--join", str(production.pid)))
+    assert printed.returncode == ExitCode.OK, printed.stderr
+    document = json.loads(printed.stdout)
+    counts = {
+        tuple(row[name] for name in ("protocol", "source", "target", "target_port", "interface")): (
+            (row["used"], row["usable"], row["free"], row["even"], row["odd"]),
+            Counter({"ESTAB": row["established"], "TIME-WAIT": row["time_wait"]}),
+        )
+        for row in document["rows"]
+    }
+    expected = {}
+    for row in production.found:
+        odd = sum(port % 2 for port in row.ports)
+        used = len(row.ports)
+        expected[row.path] = ((used, row.usable, row.usable - used, used - odd, odd), row.states)
+    assert {path: (ports, +states) for path, (ports, states) in counts.items()} == expected
+    [namespace] = document["namespaces"]
+    assert namespace["blocked_ports"] == production.listeners
+    assert namespace["port_range"] == {"low": host.LOW, "high": host.HIGH}
+    assert namespace["reserved"] == len(host.RESERVED_PORTS)
+    found = {finding["code"]: finding["message"] for finding in document["findings"]}
+    assert found.keys() - {"bound-in-range"} == {"early-bind", "listener-in-range"}
+    assert host.EARLY_SOURCE in found["early-bind"]
+    assert f"{host.SERVICE[0]}:{host.SERVICE[1]}" in found["listener-in-range"]
+
+
+def test_a_namespace_without_sockets() -> None:
+    """There is nothing to show, and nothing is wrong; the report says of which range."""
+    printed = connbench("inspect", inside=("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"))
+    assert printed.returncode == ExitCode.OK, printed.stderr
+    assert "Nothing is wrong: no connection has a port of 40000-40063." in printed.stdout
+    assert "0 sockets" in printed.stdout
 
 
 def test_the_fullest_comes_first(production: Production) -> None:
@@ -250,7 +287,7 @@ def test_connected_udp_sockets_are_rows(production: Production) -> None:
 
 def test_accepted_connections_are_not_outgoing(production: Production) -> None:
     """A listener's own connections have its port, inside the range; only its clients are counted."""
-    assert host.SERVICE[1] not in {port for row in production.found for port in row.ports}
+    assert host.SERVICE[1] not in {port for row in production.found if row.path[0] == "tcp" for port in row.ports}
     assert sum(production.row(host.SERVICE).states.values()) == host.FEW - 1
 
 
