@@ -16,7 +16,7 @@ from connbench.inspect import suspicions
 from connbench.inspect.port_usage import usage
 from connbench.inspect.snapshot import Process, Settings, Snapshot
 from connbench.inspect.sockets import Sockets, State
-from connbench.inspect.suspicions import EARLY_BIND, STRETCH, find_apart, find_late, find_suspicions
+from connbench.inspect.suspicions import EARLY_BIND, STRETCH, find_suspicions
 from connbench.model import PortRange, parse_ports
 from connbench.model.time_wait import TimeWait
 
@@ -160,8 +160,8 @@ def test_probability_is_that_of_all_turns(owners: list[int]) -> None:
     if sum(map(len, paths)) < suspicions.FEWEST_PORTS or len(paths) < 2:
         return
     used = usage(snapshot_of(paths, SMALL))
-    ports = suspicions._ports_of(used)  # noqa: SLF001  # the law is about the computation
-    turned = suspicions._turn(ports, suspicions._places(used))  # noqa: SLF001  # likewise
+    ports = suspicions.ports_of(used)
+    turned = suspicions._turn(ports, suspicions._places(used))  # noqa: SLF001  # the law is about the computation
     logs, expected = 0.0, 0.0
     for parity in (0, 1):
         for stretch in range(2):
@@ -182,20 +182,18 @@ def test_probability_is_that_of_all_turns(owners: list[int]) -> None:
 def test_shared_port_ends_the_suspicion() -> None:
     """Paths that share a single port do not all bind early; what is left, the parity, is a note."""
     first, second = early(np.random.default_rng(2), 900, 900)
-    assert len(find_apart(usage(snapshot_of([first, second])))) == 1
+    assert [one.severity for one in find_suspicions([usage(snapshot_of([first, second]))])] == [Severity.WARNING]
     shared = usage(snapshot_of([first, np.append(second, first[0])]))
-    assert find_apart(shared) == []
     assert [one.severity for one in find_suspicions([shared])] == [Severity.NOTE]
 
 
 def test_other_source_and_other_protocol_are_no_sign() -> None:
-    """Two sources have ports of their own; and UDP never shares ports of one source, whoever chose them."""
+    """Two sources have ports of their own: the parity is left. UDP shares no port of a source, whoever chose it."""
     paths = early(np.random.default_rng(1), 900, 900)
-    assert find_apart(usage(snapshot_of(paths, sources=(0, 1)))) == []
+    assert {one.severity for one in find_suspicions([usage(snapshot_of(paths, sources=(0, 1)))])} == {Severity.NOTE}
     snapshot = snapshot_of(paths)
     snapshot.sockets.protocol[:] = 17
-    assert find_apart(usage(snapshot)) == []
-    assert find_late(usage(snapshot)) == []
+    assert find_suspicions([usage(snapshot)]) == []
 
 
 def test_finding_says_what_is_taken_and_how_to_check() -> None:

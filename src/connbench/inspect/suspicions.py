@@ -69,7 +69,7 @@ STRACE = "strace -f -e trace=network -p {pid} 2>&1 | grep -E 'bind|connect|SOL_I
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ports:
+class PortsOfPaths:
     """The ports in use of TCP paths, a value of each array for each port of each path.
 
     Attributes:
@@ -85,8 +85,8 @@ class _Ports:
     def __len__(self) -> int:
         return len(self.port)
 
-    def __getitem__(self, chosen: Mask | Indices) -> _Ports:
-        return _Ports(self.source[chosen], self.path[chosen], self.port[chosen])
+    def __getitem__(self, chosen: Mask | Indices) -> PortsOfPaths:
+        return PortsOfPaths(self.source[chosen], self.path[chosen], self.port[chosen])
 
     @property
     def is_shared(self) -> Mask:
@@ -129,10 +129,11 @@ def find_suspicions(usages: Sequence[Usage]) -> list[Finding]:
 
 
 def _find_early_bind(usage: Usage) -> Iterator[Finding]:
-    known = find_apart(usage)
+    ports = ports_of(usage)
+    known = find_apart(usage, ports)
     for apart in known:
         yield _apart(usage, apart)
-    for late in find_late(usage):
+    for late in find_late(usage, ports):
         if not any(np.isin(late.paths, one.paths).all() for one in known):
             yield _late(usage, late)
 
@@ -301,15 +302,15 @@ class Late:
     free: int
 
 
-def find_late(usage: Usage) -> list[Late]:
+def find_late(usage: Usage, ports: PortsOfPaths) -> list[Late]:
     """The TCP paths of each source whose ports bind() seems to have chosen, by their parity alone.
 
     A path needs enough ports for that; those with fewer are judged together.
     """
-    ports, late = _ports_of(usage), (usage.snapshot.settings.ports.low + 1) % 2
+    late = (usage.snapshot.settings.ports.low + 1) % 2
     is_late = ports.port % 2 == late
     is_large = _sum_of(ports.path, np.ones(len(ports))) >= FEWEST_OF_PARITY
-    _, group = np.unique(np.where(is_large, ports.path, -1 - ports.source), return_inverse=True)
+    group = np.where(is_large, ports.path + usage.paths, ports.source)  # a source has a number below that of paths
     number, total = _sum_of(group, is_late), _sum_of(group, np.ones(len(ports)))
     ports = ports[(number >= FEWEST_OF_PARITY) & (number >= MOSTLY * total)]
     usable = np.flatnonzero(usable_ports(usage.snapshot.settings))
@@ -322,7 +323,7 @@ def find_late(usage: Usage) -> list[Late]:
     return found
 
 
-def _split(ports: _Ports, group: Indices) -> Iterator[_Ports]:
+def _split(ports: PortsOfPaths, group: Indices) -> Iterator[PortsOfPaths]:
     """The ports of each group."""
     order = np.argsort(group, kind="stable")
     for chosen in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
@@ -330,15 +331,21 @@ def _split(ports: _Ports, group: Indices) -> Iterator[_Ports]:
             yield ports[chosen]
 
 
-def find_apart(usage: Usage) -> list[Apart]:
+def find_apart(usage: Usage, ports: PortsOfPaths | None = None) -> list[Apart]:
     """The TCP paths of each source that share no port although by chance they would.
 
     Three tests look for them, as other programs on the same source share ports: all paths of a source against each
     other; the paths that have more ports of bind()'s parity than of the other, likewise; and each path that shares none
     against all others.
+
+    Args:
+        usage: The port usage of a namespace.
+        ports: Its ports, as `ports_of` has them; None to ask it.
     """
+    ports = ports_of(usage) if ports is None else ports
     late, places = (usage.snapshot.settings.ports.low + 1) % 2, _places(usage)
-    ports = _ports_of(usage)
+    among = np.bincount(ports.source[np.diff(ports.path, prepend=-1) != 0], minlength=1)
+    ports = ports[among[ports.source] > 1] if len(ports) else ports
     has_shared = _any_of(ports.source, ports.is_shared)
     whole, rest = ports[~has_shared], ports[has_shared]
     of_bind = rest[2 * _sum_of(rest.path, rest.port % 2 == late) > _sum_of(rest.path, np.ones(len(rest)))]
@@ -351,7 +358,6 @@ def find_apart(usage: Usage) -> list[Apart]:
         (single, single.path, _turn(rest, places, is_single)),
     )
     limit = math.log(IMPROBABLE / max(1, sum(len(np.unique(group)) for _, group, _ in tests)))
-    among = np.bincount(ports.source[np.diff(ports.path, prepend=-1) != 0]) if len(ports) else np.empty(0)
     found: list[Apart] = []
     known: set[int] = set()
     for tested, group, turned in tests:
@@ -398,7 +404,7 @@ class _Turned:
         return below
 
 
-def _turn(ports: _Ports, places: Indices, is_each: Mask | None = None) -> _Turned:
+def _turn(ports: PortsOfPaths, places: Indices, is_each: Mask | None = None) -> _Turned:
     """Turn the ports of paths in each stretch by each number of places.
 
     Args:
@@ -452,7 +458,7 @@ def _count_free(own: Words, others: Words, path: Indices, paths: int) -> tuple[I
     return free, free_everywhere
 
 
-def _ports_of(usage: Usage) -> _Ports:
+def ports_of(usage: Usage) -> PortsOfPaths:
     """The ports in use of TCP paths, of sources that have enough for a test."""
     sockets, (order, bounds) = usage.snapshot.sockets, usage.grouped
     first = order[bounds[:-1]]
@@ -465,7 +471,7 @@ def _ports_of(usage: Usage) -> _Ports:
     chosen = usable_ports(usage.snapshot.settings)[port] & (sockets.protocol[order] == socket.IPPROTO_TCP)
     pairs = np.sort(path[chosen] * (MAX_PORT + 1) + port[chosen])
     path, port = np.divmod(pairs[np.diff(pairs, prepend=-1) != 0], MAX_PORT + 1)
-    found = _Ports(source[path], path, port)
+    found = PortsOfPaths(source[path], path, port)
     return found[_sum_of(found.source, np.ones(len(found))) >= FEWEST_PORTS]
 
 
