@@ -306,6 +306,11 @@ def test_paths_left_out_are_counted() -> None:
     assert "and 2 more paths: --top 0 shows all" in text
 
 
+def text_line(inspection: Inspection, label: str) -> str:
+    """The line of the text that begins with a label."""
+    return next(line for line in report.text(inspection).splitlines() if line.startswith(f"{label} "))
+
+
 def test_namespaces_are_named() -> None:
     """A row names its own, unless it is this one; of several, ranges that differ are counted."""
     here = Snapshot(connections(5), SETTINGS)
@@ -314,6 +319,8 @@ def test_namespaces_are_named() -> None:
     both = report.text(inspect([here, web]))
     assert "10 sockets of 2 namespaces in" in both
     assert "32768-60999 in 1 namespace; 1024-65535 in 1 namespace" in both
+    own = [replace(web, settings=replace(SETTINGS, ports=PortRange(20_000, 30_000 + i))) for i in range(9)]
+    assert text_line(inspect([here, here, *own]), "ports").endswith("; others in 7 namespaces")
     names = [row.name for row in inspect([here, web]).rows]
     assert names == [f"{SOURCE} -> {TARGET}:443", f"web: {SOURCE} -> {TARGET}:443"]
 
@@ -337,6 +344,8 @@ def test_ports_that_no_search_can_choose_are_told() -> None:
     settings = replace(SETTINGS, reserved=frozenset({40_000, 40_001, 80}))
     text = report.text(inspect([Snapshot(bound, settings)]))
     assert "32768-60999 (2 of its ports reserved), 1 taken by bind()" in text
+    alone = inspect([Snapshot(bound[np.array([1])], settings)])
+    assert report.verdict(alone) == ("Nothing is wrong: no connection has a port of 32768-60999.",)
 
 
 @pytest.mark.parametrize("write", [report.text, report.markdown, report.csv, prometheus, report.json])

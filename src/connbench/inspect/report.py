@@ -12,7 +12,6 @@ from connbench.inspect import processes
 from connbench.inspect.forecast import Forecast
 from connbench.inspect.inspection import Inspection, Row
 from connbench.inspect.port_usage import TIMES_LEFT_S, Usage
-from connbench.inspect.snapshot import Settings
 from connbench.inspect.sockets import STATE_NAMES, Sockets, State, address_text
 from connbench.model import Protocol
 from connbench.portmodel.next_search import Half
@@ -26,6 +25,9 @@ SCHEMA = 1
 
 LABEL_COLUMNS = 9
 """Columns of the labels `read`, `ports`, `kernel`, `times` and `assumed`."""
+
+MOST_RANGES = 3
+"""Port ranges of namespaces that are named; the others are counted."""
 
 MOST_DETAILS = 3
 """Paths with a table of forecasts of their own."""
@@ -84,7 +86,9 @@ def verdict(inspection: Inspection) -> tuple[str, ...]:
     """How full the fullest path is, what that costs, and what to do: one to three sentences and those of the remedy."""
     remedy = tuple(inspection.remedy.sentences) if inspection.remedy else ()
     if not inspection.rows:
-        return (f"Nothing is wrong: no connection has a port of {_ranges(inspection)}.", *remedy)
+        ranges = {str(one.snapshot.settings.ports) for one in inspection.usages}
+        where = listed(sorted(ranges)) if len(ranges) <= MOST_RANGES else "its namespace's range"
+        return (f"Nothing is wrong: no connection has a port of {where}.", *remedy)
     troubled = [row for row in inspection.rows if row.needs_attention]
     if not troubled:
         return (_calm(inspection, inspection.rows[0]), *remedy)
@@ -190,18 +194,23 @@ def _namespaces(inspection: Inspection) -> str:
 
 
 def _ranges(inspection: Inspection) -> str:
-    """The port ranges, the most frequent first, with the ports in them that no search can choose."""
-    kinds = Counter(_range(one.snapshot.settings, len(one.blocked)) for one in inspection.usages)
-    if len(kinds) <= 1:
-        return next(iter(kinds), "the range")
-    return "; ".join(f"{words} in {_counted(number, 'namespace')}" for words, number in kinds.most_common())
+    """The port range, with the number of ports in it that no search can choose; of many the most frequent first."""
+    if len(inspection.usages) == 1:
+        [only] = inspection.usages
+        bound = f", {count(len(only.blocked))} taken by bind()" if len(only.blocked) else ""
+        return f"{_range(only)}{bound}"
+    kinds = Counter(map(_range, inspection.usages)).most_common()
+    parts = [f"{words} in {_counted(number, 'namespace')}" for words, number in kinds[:MOST_RANGES]]
+    if others := sum(number for _, number in kinds[MOST_RANGES:]):
+        parts.append(f"others in {_counted(others, 'namespace')}")
+    return "; ".join(parts)
 
 
-def _range(settings: Settings, blocked: int) -> str:
+def _range(usage: Usage) -> str:
     from connbench.report.model_text import reserved_text
 
-    bound = f", {count(blocked)} taken by bind()" if blocked else ""
-    return f"{settings.ports}{reserved_text(settings.ports.count_of(settings.reserved))}{bound}"
+    settings = usage.snapshot.settings
+    return f"{settings.ports}{reserved_text(settings.ports.count_of(settings.reserved))}"
 
 
 # ---- tables
