@@ -31,6 +31,9 @@ INSIDE = [sys.executable, str(Path(__file__).with_name("faulty_host.py"))]
 LOOP: Loop = choose_loop(None)
 """The loop of the plans that `make_plan` makes; the fixture `each_loop` sets it to each one."""
 
+ADDRESS_SPACE, CPU_SECONDS = 1_000_000_000, 30
+"""Bounds of a command: bytes, of which Python and numpy take 0.3 GB, and CPU seconds."""
+
 LOW = 40000
 OVER_VETH: dict[str, Any] = {
     "sources": ("198.18.0.1",),
@@ -99,6 +102,12 @@ def connbench(*arguments: str, inside: tuple[str, ...] = (), **keywords: Any) ->
     return subprocess.run(
         command_line(*arguments, inside=inside), capture_output=True, text=True, timeout=HANG_S, check=False, **keywords
     )
+
+
+def bounded(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command with bounds on its memory and its time, which hostile files must not reach."""
+    limits = ["prlimit", f"--as={ADDRESS_SPACE}", f"--cpu={CPU_SECONDS}"]
+    return subprocess.run([*limits, COMMAND, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 def in_process(

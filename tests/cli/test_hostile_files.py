@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,7 @@ import pytest
 from bombs import BOMBS
 from connbench.errors import ExitCode
 from mutants import SEEDS
-from run_connbench import COMMAND, HANG_S
-
-ADDRESS_SPACE, SECONDS = 1_000_000_000, 30
-"""Limits of the command: bytes, of which Python and numpy take 0.3 GB, and CPU seconds."""
+from run_connbench import bounded
 
 TELLING = (
     "gzip of a gigabyte of blanks",
@@ -24,12 +20,6 @@ TELLING = (
     "a megabyte of blanks before a letter",
     "the whole range reserved 60,000 times",
 )
-
-
-def bounded(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command with bounds on its memory and its time."""
-    limits = ["prlimit", f"--as={ADDRESS_SPACE}", f"--cpu={SECONDS}"]
-    return subprocess.run([*limits, COMMAND, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 def try_out(path: Path, words: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +13,16 @@ import click
 from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
 from connbench.commands.exporter import exporter_address, exporting
 from connbench.commands.messages import can_be_bold, print_error, print_message, print_text, warn, width
-from connbench.commands.options import algorithm_option, calibrate_option, format_option
+from connbench.commands.options import (
+    FILE,
+    PORTS,
+    algorithm_option,
+    calibrate_option,
+    format_option,
+    read_ports,
+    reserved_ports_option,
+    tw_reuse_option,
+)
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import count
 from connbench.commands.values import time as time_option
@@ -39,7 +48,7 @@ if TYPE_CHECKING:
     from connbench.inspect.snapshot import Snapshot
     from connbench.inspect.watch import Moment
     from connbench.interrupts import Interrupts
-    from connbench.model import Endpoint
+    from connbench.model import Endpoint, PortRange
     from connbench.portmodel.calibration import Calibration
 
 FORMATS = {
@@ -122,6 +131,17 @@ def _condition(option: str) -> Callable[[str], Threshold]:
 
 
 @click.command("inspect", cls=_Inspect)
+@click.argument("file", required=False, type=FILE, metavar="[FILE]")
+@option(
+    Section.PORTS,
+    "--port-range",
+    "ports",
+    type=read_ports,
+    metavar=PORTS,
+    help="With FILE: the port range of the host that it is from; host takes this host's.  [default: 32768-60999]",
+)
+@reserved_ports_option("none; for FILE alone")
+@tw_reuse_option("2; for FILE alone")
 @option(
     Section.OUTPUT,
     "--top",
@@ -169,7 +189,7 @@ def _condition(option: str) -> Callable[[str], Threshold]:
     show_default=True,
     help="Forecast connect() in random windows of N ports.",
 )
-@algorithm_option("that of this kernel's release")
+@algorithm_option("that of this kernel's release; with FILE 6.8")
 @calibrate_option
 @format_option(tuple(FORMATS))
 @option(
@@ -197,6 +217,10 @@ def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
     /,
     *,
+    file: Path | None,
+    ports: PortRange | None,
+    reserved: frozenset[int] | None,
+    tw_reuse: int | None,
     top: int,
     with_processes: bool,
     thresholds: tuple[Threshold, ...],
@@ -215,23 +239,34 @@ def command(  # noqa: PLR0913  # one for each option
     \b
       connbench inspect
       connbench inspect --watch 1
+      ss -tano | connbench inspect -
 
     A port serves one connection of each path: source, target and target port. inspect reads the sockets of this network
     namespace from the kernel, and counts the ports in use on each path. It needs no root, and changes nothing.
+
+    FILE holds the sockets of another host, as ss -tan, netstat -tan or /proc/net/tcp print them; - reads stdin. Without
+    -o, ss and netstat do not print how long a port stays in TIME_WAIT.
     """  # noqa: D301  # click wants the character \b itself
+    from connbench.inspect.file_host import FileHost
     from connbench.inspect.forecast import Forecaster
     from connbench.inspect.inspection import inspect
 
-    forecaster = Forecaster(
-        ALGORITHMS[algorithm] if algorithm else None, _read_costs(calibrating) if calibrating else None, window
-    )
+    host = FileHost(ports, reserved, tw_reuse)
+    of_this_host = {"--watch": interval_s, "--exporter": exporter, "--process": with_processes or None}
+    _check_file_options(file, host.said, of_this_host)
+    costs = _read_costs(calibrating, is_here=file is None) if calibrating else None
+    forecaster = Forecaster(ALGORITHMS[algorithm] if algorithm else None, costs, window)
 
     advise_options = [*(("--algorithm", algorithm) if algorithm else ())]
     advise_options += [word for file in calibrating for word in ("--calibrate", str(file))]
 
     def take(comparison: Comparison | None = None) -> Inspection:
-        snapshots = [_read_live(with_processes=with_processes)]
-        return inspect(snapshots, top or None, comparison, forecaster, advise_options)
+        snapshot = host.read(file) if file else _read_live(with_processes=with_processes)
+        found = inspect([snapshot], top or None, comparison, forecaster, advise_options)
+        if not file:
+            return found
+        findings = (*found.findings, *host.find_other_range(snapshot))
+        return replace(found, assumed=host.assumed(), findings=findings)
 
     if warnings and not nagios:
         raise UsageError(f"{WARN_IF} is for {NAGIOS} alone", f"give {NAGIOS}, too, or {FAIL_IF}")
@@ -279,9 +314,26 @@ def _answer(
     return status
 
 
-def _read_costs(files: tuple[Path, ...]) -> Calibration:
+def _check_file_options(
+    file: Path | None, of_file: Mapping[str, object | None], of_this_host: Mapping[str, object | None]
+) -> None:
+    """Refuse options that say something of a FILE without one, and those that need this host with one.
+
+    Raises:
+        UsageError: An option, by whose name the mappings have its value, is given and has no meaning.
+    """
+    wrong = next((name for name, value in (of_this_host if file else of_file).items() if value is not None), None)
+    if wrong and file:
+        raise UsageError(f"{wrong} is for this host, and FILE is from another", f"leave out FILE or {wrong}")
+    if wrong:
+        raise UsageError(f"{wrong} is for FILE: inspect reads this host's own", f"leave out {wrong}, or give FILE")
+
+
+def _read_costs(files: tuple[Path, ...], *, is_here: bool) -> Calibration:
+    """The costs in files; `is_here` says whether they are used for this host."""
     calibration = calibrate_from(files, Protocol.TCP)
-    warn_of_other_machine(calibration, environment.of_machine(), "this host")
+    if is_here:
+        warn_of_other_machine(calibration, environment.of_machine(), "this host")
     return calibration
 
 

@@ -60,8 +60,9 @@ class Row:
 
     @property
     def source(self) -> str:
-        """The source, with the index of the device that its sockets are bound to, as in `fe80::1%2`."""
-        return f"{self.path.source}%{self.path.interface}" if self.path.interface else self.path.source
+        """The source, with the device that its sockets are bound to, as in `fe80::1%2`: by index, or a file's name."""
+        device = self.path.interface
+        return f"{self.path.source}%{self.usage.snapshot.devices.get(device, device)}" if device else self.path.source
 
     @property
     def next(self) -> Forecast | None:

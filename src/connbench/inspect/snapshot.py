@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from connbench.inspect.sockets import Sockets
 from connbench.model import PortRange
@@ -56,6 +56,7 @@ class Snapshot:
         seconds: How long reading took.
         taken_at: When it was read, by time.monotonic().
         processes: The programs that have the sockets, by inode; None if nobody asked for them.
+        devices: The names of devices by their indices, of a file: its indices are not those of this host.
     """
 
     sockets: Sockets
@@ -65,3 +66,4 @@ class Snapshot:
     seconds: float = 0.0
     taken_at: float = 0.0
     processes: Mapping[int, tuple[Process, ...]] | None = None
+    devices: Mapping[int, str] = field(default_factory=dict)
