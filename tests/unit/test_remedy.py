@@ -53,6 +53,7 @@ def sockets(
     *,
     ends: tuple[str, str, int] = (SOURCE, TARGET, 443),
     protocol: int = 6,
+    left_ms: int = 30_000,
 ) -> Sockets:
     """Sockets with these local ports, in a state; port 0 of the other end is none."""
     (family, local), (_, remote) = address_words(ends[0]), address_words(ends[1])
@@ -61,7 +62,7 @@ def sockets(
         protocol=protocol * many,
         family=family * many,
         state=state * many,
-        expires_ms=np.where(many * state == State.TIME_WAIT, 30_000, -1),
+        expires_ms=np.where(many * state == State.TIME_WAIT, left_ms, -1),
         local=np.tile(np.array(local, dtype=np.uint64), (len(ports), 1)),
         remote=np.tile(np.array(remote, dtype=np.uint64), (len(ports), 1)),
         local_port=np.asarray(ports),
@@ -249,14 +250,22 @@ def test_tcp_tw_reuse_is_advised_where_it_is_missing(time_wait: TimeWait, settin
 
 
 def test_on_the_loopback_ports_in_time_wait_are_no_cause() -> None:
-    """tcp_tw_reuse 2 lets connect() take them again; a source on the loopback does, too, which advise cannot see."""
+    """tcp_tw_reuse 2 lets connect() take them again after a second; the younger ones give the rate.
+
+    A source on the loopback does so, too, which advise cannot see.
+    """
     used = np.random.default_rng(1).permutation(EVERY)[:27_900]
     for ends, value in ((("127.0.0.2", LOOPBACK, 443), "2"), (("127.0.0.2", TARGET, 443), "1")):
-        parts = sockets(used[:6_000], ends=ends), sockets(used[6_000:], State.TIME_WAIT, ends=ends)
-        found = remedy_of(usage_of(*parts), PAST_KNEE)
+        parts = (
+            sockets(used[:16_000], ends=ends),
+            sockets(used[16_000:27_000], State.TIME_WAIT, ends=ends),
+            sockets(used[27_000:], State.TIME_WAIT, ends=ends, left_ms=YOUNG_MS),
+        )
+        found = remedy_of(usage_of(*parts))
         assert not [one for one in found.sentences if "TIME_WAIT" in one]
-        assert f"-n 6000 --rate 21900/min --closes-first client --target {ends[1]}:443" in found.command
+        assert f"-n 16000 --rate 900/s --closes-first client --target {ends[1]}:443" in found.command
         assert f"--tcp-tw-reuse {value} " in found.command
+        assert "--rate" not in remedy_of(usage_of(*parts[:2])).command
 
 
 def test_reserved_and_bound_ports_are_named_where_they_are_many() -> None:
@@ -266,7 +275,10 @@ def test_reserved_and_bound_ports_are_named_where_they_are_many() -> None:
     parts = sockets(used[:-100]), listening(bound)
     found = remedy_of(usage_of(*parts, settings=replace(ON_6_12, kernel="5.10.0", reserved=reserved)))
     assert found.sentences[1:] == (
-        "Take ports on which no program listens out of net.ipv4.ip_local_reserved_ports: it has 3,000 of 28,232 ports.",
+        (
+            "Remove from net.ipv4.ip_local_reserved_ports the ports on which no program listens: it reserves 3,000 of"
+            " 28,232 ports."
+        ),
         (
             "Close sockets that are bound and not connected, and let programs listen outside 32768-60999: bind() took"
             " 3,000 of 28,232 ports for every target."
@@ -289,7 +301,12 @@ def test_a_range_without_a_usable_port_has_no_command_line() -> None:
         [Forecast("plain", Half.NONE, 10.0, 1.0, 3_000.0, 0, 0)],
     )
     assert found == Remedy(
-        ("Do: take ports on which no program listens out of net.ipv4.ip_local_reserved_ports: it has 10 of 10 ports.",),
+        (
+            (
+                "Do: remove from net.ipv4.ip_local_reserved_ports the ports on which no program listens: it reserves 10"
+                " of 10 ports."
+            ),
+        ),
         "",
     )
 
@@ -399,9 +416,16 @@ def test_the_first_path_that_needs_attention_gets_the_remedy() -> None:
     assert "-n 18116 --target 10.1.2.3:443" in found.remedy.command
 
 
+YOUNG_MS = 59_500
 STATES = (State.ESTABLISHED, State.TIME_WAIT, State.CLOSE_WAIT, State.FIN_WAIT2, State.SYN_SENT)
 KERNELS = ("6.12.1", "6.5.0", "6.1.0-13-amd64", "5.10.0", "4.4.0", "3.10.0-1160.el7.x86_64", "2.6.32-754")
-ENDS = ((SOURCE, TARGET, 443), ("2001:db8::5", "2001:db8::3", 1), ("::1", "::1", 65_535), (LOOPBACK, "127.0.0.9", 80))
+ENDS = (
+    (SOURCE, TARGET, 443),
+    (SOURCE, "239.1.1.1", 5_353),
+    ("2001:db8::5", "2001:db8::3", 1),
+    ("::1", "::1", 65_535),
+    (LOOPBACK, "127.0.0.9", 80),
+)
 
 
 @st.composite
@@ -419,11 +443,10 @@ def usages(draw: st.DrawFn) -> Usage:
         used = draw(st.permutations(usable))[: draw(st.integers(1, len(usable)))]
         cut = draw(st.integers(0, len(used)))
         ends = (source[:-1] + str(int(source[-1]) + more), target, number)
-        states = draw(st.sampled_from(STATES)), draw(st.sampled_from(STATES))
-        for its, state in zip((used[:cut], used[cut:]), states, strict=True):
-            if its:
-                is_udp = protocol == 17
-                parts.append(sockets(its, State.ESTABLISHED if is_udp else state, ends=ends, protocol=protocol))
+        for its in filter(None, (used[:cut], used[cut:])):
+            state = State.ESTABLISHED if protocol == 17 else draw(st.sampled_from(STATES))
+            left_ms = draw(st.sampled_from([1_000, YOUNG_MS]))
+            parts.append(sockets(its, state, ends=ends, protocol=protocol, left_ms=left_ms))
     time_wait = TimeWait(draw(st.integers(0, 2)), has_timestamps=draw(st.booleans()))
     settings = Settings(PortRange(ports[0], ports[-1]), reserved, time_wait, draw(st.sampled_from(KERNELS)))
     return usage_of(*parts, settings=settings)
@@ -447,10 +470,11 @@ def test_advise_takes_the_command_line_and_has_the_measured_numbers(found: Usage
     is_tcp = path.protocol == Protocol.TCP
     is_reused = found.snapshot.settings.time_wait.is_reused(is_loopback=path.is_loopback)
     sources = document["sources"]
-    states = found.snapshot.sockets.state[path.sockets]
-    waiting = int(np.count_nonzero(states == State.TIME_WAIT))
+    its = found.snapshot.sockets[path.sockets]
+    is_waiting = its.state == State.TIME_WAIT
+    waiting, young = (int(np.count_nonzero(one)) for one in (is_waiting, is_waiting & (its.expires_ms == YOUNG_MS)))
     connected = max(1, path.used - waiting + (0 if is_tcp else len(path.blocked)))
-    in_wait = -(-waiting * sources // 60) if is_reused else waiting * sources
+    in_wait = (young if is_reused else waiting) * sources
     assert document["connections"] == connected * sources
     assert document["time_wait"]["ports"] == in_wait
     assert document["ports_in_use"] == connected * sources + in_wait

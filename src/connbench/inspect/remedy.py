@@ -6,9 +6,9 @@ connections for each strategy, which takes seconds on a path that is nearly full
 advise computes from a load what inspect has measured, so the command line states a load that gives what was measured:
 
 - Connections open: `-n`. Those in TIME_WAIT: `--rate`, as many a minute, because that is how long a connection is there
-  (Little's law), and `--closes-first client`, as only the side that closes first has TIME_WAIT. advise then finds the
-  ports in TIME_WAIT anew, by the rate and tcp_tw_reuse: those that connect() may take again are not in use for it.
-  Without a connection in TIME_WAIT no rate is needed: the server closes first, or connections stay open.
+  (Little's law), and `--closes-first client`, as only the side that closes first has TIME_WAIT. Where connect() takes
+  their ports again after tcp_tw_reuse_delay, a second, only the younger ones have ports in use: as many a second. None
+  of them need no rate: the server closes first, or connections stay open.
 - advise assumes one open connection at least, and that the connections of several sources are spread evenly. So sources
   count whose paths to the target are about as full as this one, and each has as many connections as this one.
 - Ports that bind() took for other sockets: TCP searches probe them in vain, as they do reserved ones, so they are in
@@ -40,7 +40,7 @@ from connbench.linux.sockopts import NO_PORT
 from connbench.linux.sysctl import PORT_RANGE, RESERVED_PORTS
 from connbench.model import MAX_PORT, MOST_ROWS, Endpoint, PortRange, Protocol
 from connbench.model.addresses import format_ports, is_of_one
-from connbench.model.time_wait import ALWAYS, TIME_WAIT_S, TIMESTAMPS, TW_REUSE, TimeWait
+from connbench.model.time_wait import ALWAYS, REUSE_DELAY_S, TIME_WAIT_S, TIMESTAMPS, TW_REUSE, TimeWait
 from connbench.portmodel.next_search import Half
 from connbench.strategies import STRATEGIES, Strategy
 from connbench.units import about, count
@@ -205,8 +205,8 @@ class _Case:
 
     @property
     def is_reused(self) -> bool:
-        """Whether connect() takes ports in TIME_WAIT again: then they do not matter."""
-        return self.settings.time_wait.is_reused(is_loopback=self.path.is_loopback)
+        """Whether connect() takes ports in TIME_WAIT again, unless they are a second old at most."""
+        return not self.binds_early and self.settings.time_wait.is_reused(is_loopback=self.path.is_loopback)
 
     @property
     def in_use(self) -> int:
@@ -278,7 +278,7 @@ def _rules(case: _Case) -> Iterator[str]:
     reserved, bound = case.settings.ports.count_of(case.settings.reserved), len(path.blocked)
     if reserved >= MUCH * total:
         yield (
-            f"take ports on which no program listens out of {RESERVED_PORTS}: it has {count(reserved)} of"
+            f"remove from {RESERVED_PORTS} the ports on which no program listens: it reserves {count(reserved)} of"
             f" {count(total)} ports"
         )
     if case.is_tcp and bound >= MUCH * total:
@@ -384,10 +384,19 @@ def _load_words(case: _Case, bound: int) -> Iterator[str]:
         bound: The number of ports of other sockets that count as connections.
     """
     yield from ("-n", str(max(1, case.load.connected + bound) * case.sources))
-    if case.load.waiting:
-        yield from ("--rate", f"{case.load.waiting * case.sources}/min", "--closes-first", "client")
+    if rate := _rate(case):
+        yield from ("--rate", rate, "--closes-first", "client")
     if case.binds_early:
         yield from ("--today", next(one.name for one in STRATEGIES.values() if one.searches_in_bind))
+
+
+def _rate(case: _Case) -> str:
+    """The rate that keeps as many ports in use by TIME_WAIT; empty if none is."""
+    if not case.is_reused:
+        return f"{case.load.waiting * case.sources}/min" if case.load.waiting else ""
+    delay_s = case.settings.time_wait.delay_s if case.is_here else REUSE_DELAY_S
+    waiting = case.in_use - case.load.connected
+    return f"{waiting * case.sources / delay_s:.12g}/s" if waiting and delay_s else ""
 
 
 def _path_words(case: _Case) -> Iterator[str]:
