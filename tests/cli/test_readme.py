@@ -43,6 +43,8 @@ NOT_HERE = {
     "connbench run --strategy range --sources 20 -n 1M",  # takes a minute: `make test-all` tries it
     "connbench reproduce --quick",  # what `scaled` makes of the full one
     "connbench serve --bind 0.0.0.0 --port 8080",  # serves until Ctrl-C: tests/cli/test_serve.py
+    "connbench inspect --watch 2",  # until `q`: tests/cli/test_watch_command.py
+    "connbench inspect --exporter 127.0.0.1:9436",  # until Ctrl-C, too
     # to a machine that is not there: tests/netns/test_in_flight.py
     "connbench run --strategy bind,window --target 192.0.2.7:8080 --allow-remote --in-flight 1000 -n 20k",
     # through a host that forwards: tests/cli/test_host_route.py
@@ -103,7 +105,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_are_found() -> None:
     """The tests read every line that begins with a command: README's first and last, the CI job's, all of each page."""
     readme = commands_of("README.md")
-    assert readme[0].startswith("ss ")
+    assert readme[0] == "connbench inspect"
     assert readme[-1] == "connbench plot result.json.gz -o scatter.png"
     assert any(command.endswith("--fail-if 'window: odd.p50 > 3x even.p50'") for command in commands_of("ci.md"))
     for page in PAGES:
