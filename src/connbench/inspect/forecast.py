@@ -83,7 +83,7 @@ class Forecaster:
         forecasts = []
         for spec in self._strategies(algorithm):
             search = search_of_connect(algorithm, has_option=spec.traits.sets_port_range)
-            found = next_search(settings.ports, passed, search, spec.window)
+            found = next_search(settings.ports, passed, search, spec.window, settings.step_width)
             has_knee = issubclass(search, ParityFirst) and spec.window is None
             forecasts.append(
                 Forecast(
