@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,12 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.levels import levels_of
 from connbench.analysis.summary import achieved_rate, summarize
 from connbench.commands.calibration_files import calibrate_from
-from connbench.draws import Draws
+from connbench.draws import Draws, order_of_ports
 from connbench.errors import ExitCode
+from connbench.inspect.forecast import Forecaster
+from connbench.inspect.port_usage import usage
+from connbench.inspect.snapshot import Settings, Snapshot
+from connbench.inspect.sockets import Sockets, State
 from connbench.model import DEFAULT_RANGE_LOW, MAX_PORT, PortRange, Protocol, RoundPlan
 from connbench.portmodel.agreement import rank_correlation
 from connbench.portmodel.algorithm import algorithm_of
@@ -50,7 +55,13 @@ WINDOW, LOW = 64, 20000
 BLOCK = 128
 """The median of this many consecutive attempts is compared: interruptions by other processes affect few of them."""
 
+LEVELS = ("30%", "50.1%", "70%", "95%")
+"""Shares of the ports in use: before the knee, just behind it, and in the second half."""
+
 RATE = 2000.0
+CONNECTION = {"protocol": socket.IPPROTO_TCP, "family": 4, "state": State.ESTABLISHED, "remote_port": LOW}
+"""A connection of IPv4, as inspect reads it, but for its own port."""
+
 NONE = math.inf
 """The figure of a missing knee."""
 
@@ -88,6 +99,15 @@ FIGURES = {
             *(("plain", MIDDLE), ("bind", MIDDLE), ("early", MIDDLE)),
             *(("window 500", TALK), ("range", TALK), ("sequential", TALK)),
         )
+    },
+    **{
+        f"predicted / measured, next connect() at {share}": Figure(
+            f"plain over {TALK:,} ports, {share} of them in use: the time that `connbench inspect` forecasts for the"
+            " next connect() from those ports and the same costs, divided by the median connect() of a profile there.",
+            0.7,
+            1.3,
+        )
+        for share in LEVELS
     },
     "profile / run, of levels": Figure(
         f"plain over {PROFILED:,} ports: the median connect() at a level of `connbench profile`, divided by that of the"
@@ -216,6 +236,24 @@ def predictions() -> Iterator[tuple[str, float]]:
     for ports, names in ((MIDDLE, "plain,bind,early"), (TALK, "window,range,sequential")):
         for label, ratio in predicted(costs, run("--strategy", names, ports=ports, low=DEFAULT_RANGE_LOW)):
             yield f"predicted / measured, {label}", ratio
+    yield from next_connects(costs)
+
+
+def next_connects(costs: Calibration) -> Iterator[tuple[str, float]]:
+    """What inspect forecasts for the next connect(), divided by what connect() takes, at each of `LEVELS`."""
+    ports = f"{DEFAULT_RANGE_LOW}-{MAX_PORT}"
+    result = measured("profile", "--strategy", "plain", "--at", ",".join(LEVELS), "--port-range", ports)
+    [profiled] = result.strategies
+    [(prediction, _)] = predict_result(result)[0].rounds
+    kernel, plan = str(result.environment["kernel"]), prediction.plan
+    order = np.array(order_of_ports(plan, kernel)) & MAX_PORT
+    for share, level in zip(LEVELS, levels_of(profiled), strict=True):
+        columns = {name: np.full(level.in_use, value) for name, value in CONNECTION.items()}
+        sockets = Sockets.of(local_port=order[: level.in_use], **columns)
+        snapshot = Snapshot(sockets, Settings(plan.plan.port_range, kernel=kernel))
+        [path] = usage(snapshot).rows()
+        plain, *_ = Forecaster(calibration=costs).forecast(path, snapshot)
+        yield f"predicted / measured, next connect() at {share}", (plain.connect_ns or 0.0) / level.latency.p50
 
 
 def calibrated() -> Calibration:
