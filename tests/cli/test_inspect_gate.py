@@ -89,7 +89,7 @@ def test_nagios_has_one_line_and_its_exit_codes(arguments: tuple[str, ...], code
         (["--bogus"], "there is no option --bogus"),
         (["--fail-if", "used > 1", "--format", "json"], "--nagios prints one line, not json"),
         (["--top", "many"], "--top"),
-        (["--watch", "1"], "--watch and --exporter judge no condition"),
+        (["--watch", "1"], "--nagios answers once"),
     ],
 )
 def test_fault_is_unknown_to_nagios(arguments: list[str], said: str) -> None:
@@ -127,7 +127,6 @@ def test_help_is_help() -> None:
     [
         (["--warn-if", "used > 1"], "--warn-if is for --nagios alone"),
         (["--fail-if", "example.com: used > 1"], "'example.com' is not a target"),
-        (["--watch", "1", "--fail-if", "used > 1"], "--watch and --exporter judge no condition"),
     ],
 )
 def test_wrong_usage(arguments: list[str], said: str) -> None:

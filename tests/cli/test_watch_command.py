@@ -142,6 +142,33 @@ def test_json_lines(host: subprocess.Popen[str]) -> None:
         shown.read_until(r'^\{"time":.*"used":3,.*\n\{"time"')
 
 
+def test_a_condition_that_was_true_for_a_while_fails(host: subprocess.Popen[str]) -> None:
+    """Stderr has it once; the watch goes on to its end, and then exits with 1."""
+    change(host, 2, 30)
+    with started(inspect_line(host, "--watch", "0.2", "--fail-if", "used > 40%", "--fail-if", "used > 90%")) as watch:
+        next_lines(watch, "(30.0%)")
+        change(host, 2, 20)
+        next_lines(watch, "(50.0%)")
+        change(host, 2, -40)
+        next_lines(watch, "(10.0%)")
+        watch.send_signal(signal.SIGTERM)
+        _, said = watch.communicate(timeout=HANG_S)
+    assert watch.returncode == ExitCode.THRESHOLD
+    told = [line for line in said.splitlines() if "threshold failed" in line]
+    assert len(told) == 1
+    assert re.match(r"connbench: threshold failed: \d{4}-\S+: 127.0.0.1 -> 127.0.0.2:39999: used > 40%", told[0])
+
+
+def test_a_terminal_shows_what_failed_after_the_table(host: subprocess.Popen[str]) -> None:
+    """Nothing is written over the table."""
+    change(host, 2, 50)
+    with terminal(inspect_line(host, "--watch", "0.2", "--fail-if", "used > 40%")) as shown:
+        shown.read_until(ENTERS + ".*sorted by share.*sorted by share")
+        shown.press("q")
+        shown.read_until(LEAVES + ".*verdict.*threshold failed: ")
+        assert shown.process.wait(HANG_S) == ExitCode.THRESHOLD
+
+
 def test_nothing_to_watch(host: subprocess.Popen[str]) -> None:
     """A namespace without connections says so in each dump; with `head` the watch ends."""
     command = " ".join(inspect_line(host, "--watch", "0.1"))

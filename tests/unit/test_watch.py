@@ -12,11 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.inspect import watch
+from connbench.inspect.conditions import parse_condition
 from connbench.inspect.inspection import Inspection, Row, inspect
+from connbench.inspect.path_gate import Judgement, evaluate
 from connbench.inspect.rates import Rates
 from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import Sockets
-from connbench.inspect.watch import COLUMNS, Column, Moment, View, json_line, moments, ordered, table, text_lines
+from connbench.inspect.watch import (
+    COLUMNS,
+    Column,
+    Moment,
+    View,
+    WatchGate,
+    json_line,
+    moments,
+    ordered,
+    table,
+    text_lines,
+)
 from connbench.model import PortRange
 
 PORTS = PortRange(40000, 40099)
@@ -223,3 +236,42 @@ def test_names_keep_their_target() -> None:
     [_, row] = table(rows_of(3), 30, 9)
     assert row.split()[-3:] == ["10.1.2.1:443", "3", "3.0%"]
     assert row.startswith("…")
+
+
+def judged(known: bool, is_true: bool, condition: str) -> Judgement:
+    """What became of a condition."""
+    outcome = "is true" if is_true and known else "" if known else "is not known"
+    return Judgement(parse_condition(condition), "path", 1.0 if known else None, outcome)
+
+
+def gate_of(*dumps: Sequence[Judgement]) -> tuple[list[list[str]], list[str], bool]:
+    """What a gate reports of each dump and at the end, as conditions, and whether it failed."""
+    turns = iter(dumps)
+    gate = WatchGate(lambda _: next(turns))
+    of_dumps = [[failure.condition for _, failure in gate.judge(moment_of([]))] for _ in dumps]
+    return of_dumps, [failure.condition for _, failure in gate.conclude()], gate.has_failed
+
+
+USED, FREE = "used > 80%", "free < 10"
+
+
+def test_a_condition_that_was_true_once_fails() -> None:
+    """It is reported when it is true for the first time, and counts though it is false at the end."""
+    dumps = [[judged(True, is_true, USED), judged(True, False, FREE)] for is_true in (False, True, True, False, True)]
+    assert gate_of(*dumps) == ([[], [USED], [], [], []], [], True)
+
+
+def test_what_cannot_be_judged_of_one_dump_may_be_of_another() -> None:
+    """Only a condition that no dump had the figures for fails; with no dump, nothing was judged."""
+    known, unknown = judged(True, False, USED), judged(False, False, USED)
+    assert gate_of([unknown], [known], [unknown]) == ([[], [], []], [], False)
+    assert gate_of([unknown], [unknown]) == ([[], []], [USED], True)
+    assert gate_of() == ([], [], False)
+
+
+def test_failures_have_the_time_of_the_dump() -> None:
+    """So that a reader of stderr finds it in the lines of stdout."""
+    gate = WatchGate(lambda inspection: evaluate([parse_condition(USED)], inspection, lambda _path, _snapshot: ()))
+    [(at, failure)] = gate.judge(moment_of(rows_of(96, 3)))
+    assert at == "2026-11-29T12:30:05"
+    assert failure.text.startswith("10.0.0.5 -> 10.1.2.1:443: used > 80%")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -44,12 +44,14 @@ if TYPE_CHECKING:
 
     from connbench.inspect.forecast import Forecaster
     from connbench.inspect.inspection import Inspection
+    from connbench.inspect.path_gate import Judgement
     from connbench.inspect.rates import Comparison
     from connbench.inspect.snapshot import Snapshot
     from connbench.inspect.watch import Moment
     from connbench.interrupts import Interrupts
     from connbench.model import Endpoint, PortRange
     from connbench.portmodel.calibration import Calibration
+    from connbench.thresholds import Failure
 
 FORMATS = {
     "text": Format("connbench.inspect.report", "text"),
@@ -78,6 +80,9 @@ POLL_SECONDS = 0.1
 
 Show = Callable[["Moment"], None]
 """Shows a dump."""
+
+Judge = Callable[["Inspection"], "Sequence[Judgement]"]
+"""Judges conditions."""
 
 Wait = Callable[[float], bool]
 """Waits until a time of time.monotonic(); False if the user ended the watch meanwhile."""
@@ -273,12 +278,12 @@ def command(  # noqa: PLR0913  # one for each option
     if nagios and output_format != TEXT:
         raise UsageError(f"{NAGIOS} prints one line, not {output_format}", "leave out --format")
     if interval_s is not None or exporter is not None:
-        if thresholds or nagios:
-            raise UsageError("--watch and --exporter judge no condition", f"leave out {FAIL_IF} and {NAGIOS}")
+        if nagios:
+            raise UsageError(f"{NAGIOS} answers once", "leave out --watch and --exporter")
         address = None if exporter is None else exporter_address(exporter)
         _check_watch_format(output_format, has_exporter=address is not None)
         options = WatchOptions(interval_s or EXPORTER_INTERVAL_S, duration_s, output_format, address)
-        return _watch(take, options, interrupts)
+        return _watch(take, _judge(thresholds, forecaster), options, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch and --exporter", "give --watch, too")
     inspection = take()
@@ -294,11 +299,19 @@ def _conclude(inspection: Inspection, thresholds: tuple[Threshold, ...], forecas
     if not thresholds:
         return ExitCode.OK
     from connbench.commands.gates import announce
-    from connbench.inspect.path_gate import evaluate
 
-    failed = [one.failure for one in evaluate(thresholds, inspection, forecaster.forecast) if one.outcome]
+    failed = [one.failure for one in _judge(thresholds, forecaster)(inspection) if one.outcome]
     announce([("", failure) for failure in failed])
     return ExitCode.THRESHOLD if failed else ExitCode.OK
+
+
+def _judge(thresholds: tuple[Threshold, ...], forecaster: Forecaster) -> Judge:
+    """What judges the conditions for an inspection."""
+    if not thresholds:
+        return lambda _: []
+    from connbench.inspect.path_gate import evaluate
+
+    return lambda inspection: evaluate(thresholds, inspection, forecaster.forecast)
 
 
 def _answer(
@@ -377,20 +390,27 @@ def _check_watch_format(output_format: str, *, has_exporter: bool) -> None:
         raise UsageError(f"--watch prints no {output_format}", "give --format json, or leave it out")
 
 
-def _watch(take: Callable[[Comparison], Inspection], options: WatchOptions, interrupts: Interrupts) -> int:
+def _watch(
+    take: Callable[[Comparison], Inspection], judge: Judge, options: WatchOptions, interrupts: Interrupts
+) -> int:
     """Inspect after each interval until the time is over, the user ends it, or a signal comes.
+
+    Returns:
+        `THRESHOLD` if a condition was true of a dump, or could be judged of none.
 
     Raises:
         TargetError: The exporter cannot listen there.
         Interrupted: SIGHUP or SIGQUIT came.
     """
     import connbench.inspect.sock_diag  # noqa: F401  # before the first interval begins: loading numpy takes long
+    from connbench.commands.gates import announce
     from connbench.commands.screen import has_screen
     from connbench.inspect.rates import Comparison
-    from connbench.inspect.watch import moments
+    from connbench.inspect.watch import WatchGate, moments
 
     interrupts.immediate = False
-    comparison = Comparison()
+    comparison, gate = Comparison(), WatchGate(judge)
+    failed: list[tuple[str, Failure]] = []
     beside = _silently if options.exporter else _line_by_line
     output = _on_screen if options.output_format == TEXT and has_screen() else beside
     with _exporting(options.exporter) as export, output(options, interrupts) as (show, wait):
@@ -398,10 +418,15 @@ def _watch(take: Callable[[Comparison], Inspection], options: WatchOptions, inte
             for moment in moments(lambda: take(comparison), wait, options.interval_s, options.duration_s):
                 export(moment)
                 show(moment)
+                failed += gate.judge(moment)
+                if output is not _on_screen:
+                    announce(failed)
+                    failed.clear()
         except Interrupted as interrupted:
             if interrupted.exit_code not in ENDS_IN_GOOD_ORDER:
                 raise
-    return ExitCode.OK
+    announce([*failed, *gate.conclude()])
+    return ExitCode.THRESHOLD if gate.has_failed else ExitCode.OK
 
 
 @contextmanager

@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import floor, inf
+from typing import TYPE_CHECKING
 
 from connbench.inspect.inspection import Inspection, Row
 from connbench.inspect.rates import Rates
 from connbench.inspect.report import document
 from connbench.report.json import json_text
 from connbench.units import about, count, elapsed, format_measured_rate
+
+if TYPE_CHECKING:
+    from connbench.inspect.path_gate import Judgement
+    from connbench.thresholds import Failure
 
 ENDS = "q"
 """The key that ends a watch; Ctrl-C does, too."""
@@ -74,6 +79,47 @@ _ROUNDING = 1e-6
 def _intervals(begun: float, interval_s: float) -> int:
     """The number of whole intervals since a time of time.monotonic()."""
     return floor((time.monotonic() - begun) / interval_s + _ROUNDING)
+
+
+class WatchGate:
+    """Judges conditions at the end of each interval: one that is true of any dump fails.
+
+    A condition fails, too, if it could be judged of no dump: a gate without data must not pass.
+
+    Args:
+        judge: Judges the conditions for an inspection, always in the same order.
+    """
+
+    def __init__(self, judge: Callable[[Inspection], Sequence[Judgement]]) -> None:
+        self._judge = judge
+        self._unknown: dict[int, tuple[str, Failure]] = {}
+        self._known: set[int] = set()
+        self._failed: set[int] = set()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a condition failed."""
+        return bool(self._failed)
+
+    def judge(self, moment: Moment) -> list[tuple[str, Failure]]:
+        """The conditions that are true for the first time, each with the time of the dump."""
+        found = []
+        for number, judgement in enumerate(self._judge(moment.inspection)):
+            named = (time_of(moment), judgement.failure)
+            if judgement.is_unknown:
+                self._unknown[number] = named
+                continue
+            self._known.add(number)
+            if judgement.outcome and number not in self._failed:
+                self._failed.add(number)
+                found.append(named)
+        return found
+
+    def conclude(self) -> list[tuple[str, Failure]]:
+        """The conditions that could be judged of no dump, each with the time of the last one."""
+        never = self._unknown.keys() - self._known
+        self._failed |= never
+        return [self._unknown[number] for number in sorted(never)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +261,13 @@ _KEYS = " ".join(column.key for column in COLUMNS)
 
 def text_lines(moment: Moment) -> str:
     """A line for each row, with the time of the dump; one line if there is no path."""
-    at = f"{moment.at:%Y-%m-%dT%H:%M:%S}"
+    at = time_of(moment)
     return "\n".join(f"{at} {_line(row)}" for row in moment.inspection.rows) or f"{at} no path has connections"
+
+
+def time_of(moment: Moment) -> str:
+    """When a dump was taken, to the second: `2026-11-29T12:30:05`."""
+    return f"{moment.at:%Y-%m-%dT%H:%M:%S}"
 
 
 def json_line(moment: Moment) -> str:
