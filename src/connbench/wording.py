@@ -11,6 +11,11 @@ def listed(words: Sequence[str], last: str = " and ") -> str:
     return last.join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
+def end_of(text: str, width: int) -> str:
+    """A text, or the end of one that is longer than so many columns: paths differ more there than at the beginning."""
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+
+
 def fold(text: str, width: int | None, indent: str = "  ", first: str = "") -> str:
     """Fold a paragraph between words, never within one, so that what a reader copies (an address) stays whole.
 

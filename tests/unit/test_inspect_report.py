@@ -432,11 +432,11 @@ def test_json_has_everything() -> None:
     assert (row["source"], row["target"], row["target_port"], row["namespace"]) == (SOURCE, TARGET, 443, "")
 
 
-def with_processes() -> Inspection:
+def with_processes(cgroup: str = "/system.slice/nginx.service") -> Inspection:
     """Three connections, of which two have a process."""
     sockets = connections(3)
     sockets.inode[:2] = (11, 12)
-    nginx = (Process(812, "nginx", "/system.slice/nginx.service"),)
+    nginx = (Process(812, "nginx", cgroup),)
     return inspect([Snapshot(sockets, SETTINGS, processes={11: nginx, 12: nginx})])
 
 
@@ -448,6 +448,9 @@ def test_programs_are_told_where_they_were_asked_for() -> None:
     assert row["programs"]["programs"] == [{"name": "nginx", "unit": "nginx.service", "pids": [812], "ports": 2}]
     assert row["programs"]["without_process"] == {"time_wait": 0, "closed": 1, "hidden": 0}
     assert document(HURTS)["rows"][0]["programs"] is None
+    pod = f"/kubepods/burstable/pod{'a' * 32}/{'b' * 64}"
+    assert too_wide(report.text(with_processes(pod), 80)) == []
+    assert pod in report.json(with_processes(pod))
 
 
 def test_json_of_nothing_parses() -> None:

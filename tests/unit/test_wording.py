@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connbench.wording import fold, listed
+from connbench.wording import end_of, fold, listed
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,9 @@ def test_a_paragraph_is_folded_between_words() -> None:
     text = "connect from 127.9.9.1-127.9.9.9 to there"
     assert fold(text, 20, "  ", "- ").splitlines() == ["- connect from", "  127.9.9.1-127.9.9.9", "  to there"]
     assert fold(text, None, "  ", "- ") == f"- {text}"
+
+
+@pytest.mark.parametrize(("width", "text"), [(9, "/a/b/c.de"), (8, "…/b/c.de"), (2, "…e"), (1, "…")])
+def test_of_a_long_path_the_end_is_kept(width: int, text: str) -> None:
+    """It is never wider than asked for."""
+    assert end_of("/a/b/c.de", width) == text

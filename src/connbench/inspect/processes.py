@@ -22,13 +22,16 @@ from connbench.linux.sysctl import SHOW_PROC
 from connbench.report.blocks import Block, Heading, Lines, Table
 from connbench.safe_text import printable
 from connbench.units import count
-from connbench.wording import listed
+from connbench.wording import end_of, listed
 
 SOCKET, END = "socket:[", "]"
 """What stands before and after a socket's inode in the target of a link in /proc/PID/fd (proc_pid_fd(5))."""
 
 MOST_PIDS = 3
 """Process ids of a program that a table names."""
+
+UNIT_COLUMNS = 32
+"""Columns of a unit in a table: the path of a container's cgroup has a hundred. JSON has all of it."""
 
 _UNIT = re.compile(r"[^/]+\.(?:service|scope)(?=/|$)")
 
@@ -193,7 +196,9 @@ def programs_of(path: PathUsage, snapshot: Snapshot) -> Programs:
 def blocks(path: PathUsage, snapshot: Snapshot) -> list[Block]:
     """The programs that have the sockets of a path, as a table, and what has no program; empty without processes."""
     found = programs_of(path, snapshot)
-    rows = [(one.name, count(one.ports), _pids(one.pids), one.unit or "-") for one in found.programs]
+    rows = [
+        (one.name, count(one.ports), _pids(one.pids), end_of(one.unit, UNIT_COLUMNS) or "-") for one in found.programs
+    ]
     notes = _remarks(found)
     title = f"Programs with ports of {path.source} -> {path.target}:{path.target_port}"
     if not rows:

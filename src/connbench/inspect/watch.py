@@ -14,6 +14,7 @@ from connbench.inspect.rates import Rates
 from connbench.inspect.report import document
 from connbench.report.json import json_text
 from connbench.units import about, count, elapsed, format_measured_rate
+from connbench.wording import end_of
 
 if TYPE_CHECKING:
     from connbench.inspect.path_gate import Judgement
@@ -211,7 +212,7 @@ def _cell(column: Column, row: Row) -> str:
 
 def _fitted(name: str, room: int) -> str:
     """A name in exactly so many columns; of one that is longer the end, which has the target."""
-    return f"{name:<{room}}" if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
+    return f"{end_of(name, room):<{room}}"
 
 
 class View:

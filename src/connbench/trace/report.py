@@ -12,6 +12,7 @@ from connbench.report.text import render
 from connbench.safe_text import printable, printable_json
 from connbench.trace.counts import Counts, Latency, LatencyCounts, OffsetCounts, ParityCounts, Process, errno_name
 from connbench.units import count, duration, elapsed
+from connbench.wording import end_of
 
 CgroupNames = Callable[[int], str]
 """Gives the name of a cgroup by its id."""
@@ -124,7 +125,7 @@ def _parity(counts: ParityCounts, since: str, name_of: CgroupNames) -> str:
         for process in busiest
     ]
     room = WIDTH - sum(2 + max(map(len, cells)) for cells in zip(header, *rows, strict=True))
-    cgroups = [_end(printable(name_of(process.cgroup)), max(room, NARROWEST_CGROUP)) for process in busiest]
+    cgroups = [end_of(printable(name_of(process.cgroup)), max(room, NARROWEST_CGROUP)) for process in busiest]
     table = [(*row, cgroup) for row, cgroup in zip(rows, cgroups, strict=True)]
     lines += ["", render(Table((*header, "cgroup"), table, words=(len(header),)))]
     if len(counts.processes) > BUSIEST:
@@ -150,11 +151,6 @@ def _offsets(counts: OffsetCounts, since: str) -> str:
 def _lost(number: int) -> list[str]:
     """The line for calls whose return the kernel did not report; none without such calls."""
     return [f"lost: {count(number)} (the kernel did not report their return)"] if number else []
-
-
-def _end(path: str, width: int) -> str:
-    """The end of a path, which differs more between cgroups than the beginning does."""
-    return path if len(path) <= width else f"…{path[1 - width :]}"
 
 
 def _errors(counts: LatencyCounts) -> str:
