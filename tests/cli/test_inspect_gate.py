@@ -35,7 +35,7 @@ def failing(*conditions: str) -> list[str]:
 
 
 def test_condition_that_is_true_ends_with_1() -> None:
-    """The report is printed, a line on stderr names path and value; in GitHub Actions it is an annotation, too."""
+    """The report is printed, and a line on stderr names path and value."""
     done = inspect(
         *failing("used > 90", "used > 2%", "free < 3k", "listeners > 0", "127.9.9.2:39999: established < 100")
     )
@@ -46,8 +46,14 @@ def test_condition_that_is_true_ends_with_1() -> None:
         f"connbench: threshold failed: {PATH}: used > 2%, measured 2.5%",
         "connbench: threshold failed: this namespace: listeners > 0, measured 1",
     ]
-    done = inspect(*failing("used > 90"), GITHUB_ACTIONS="true")
+
+
+def test_github_gets_an_annotation_and_a_summary(tmp_path: Path) -> None:
+    """As after a run."""
+    summary = tmp_path / "summary.md"
+    done = inspect(*failing("used > 90"), GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(summary))
     assert f"::error title=connbench%3A threshold failed::{PATH}: used > 90, measured 100" in done.stderr
+    assert "127.9.9.2:39999 |  100 |" in summary.read_text(encoding="utf-8")
 
 
 def test_condition_that_is_not_true_ends_with_0() -> None:

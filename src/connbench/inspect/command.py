@@ -12,6 +12,7 @@ import click
 
 from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
 from connbench.commands.exporter import exporter_address, exporting
+from connbench.commands.gates import add_to_summary, announce, in_github_actions
 from connbench.commands.messages import can_be_bold, print_error, print_message, print_text, warn, width
 from connbench.commands.options import (
     FILE,
@@ -295,11 +296,11 @@ def command(  # noqa: PLR0913  # one for each option
 
 
 def _conclude(inspection: Inspection, thresholds: tuple[Threshold, ...], forecaster: Forecaster) -> int:
-    """Report the conditions that are true, or cannot be judged."""
+    """Report the conditions that are true, or cannot be judged; in GitHub Actions write the job's summary."""
+    if in_github_actions():
+        add_to_summary([FORMATS["markdown"](inspection)])
     if not thresholds:
         return ExitCode.OK
-    from connbench.commands.gates import announce
-
     failed = [one.failure for one in _judge(thresholds, forecaster)(inspection) if one.outcome]
     announce([("", failure) for failure in failed])
     return ExitCode.THRESHOLD if failed else ExitCode.OK
