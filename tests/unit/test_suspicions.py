@@ -206,10 +206,9 @@ def test_finding_says_what_is_taken_and_how_to_check() -> None:
     [found] = find_suspicions([usage(snapshot)])
     assert (found.code, found.severity) == (EARLY_BIND, Severity.WARNING)
     assert found.message == (
-        "2 paths of 10.0.0.5 share none of their 1,800 ports, and by chance about 56 would be shared (probability of"
-        " none: below 1 in 1,000,000); 100% of them are odd, as bind() takes odd ports first; a program seems to take"
-        " ports by bind(), for every target: these 1,800 of 28,232 ports are in use for all other connections from"
-        " 10.0.0.5, too"
+        "a program seems to take its ports by bind(), for every target: 2 paths of 10.0.0.5 share none of their 1,800"
+        " ports, where chance gives about 56 (probability below 1 in 1,000,000), and 100% of them are odd, which bind()"
+        " takes first; no other connection from 10.0.0.5 can have these 1,800 of 28,232 ports"
     )
     assert "look at the calls of envoy: strace -f -e trace=network -p 4711 2>&1 | grep" in found.advice
     assert "connbench advise --today early" in found.advice
@@ -232,6 +231,15 @@ def test_parity_alone_is_a_note(paths: list[Ports], *, is_found: bool) -> None:
     """Odd ports, where even ones are free, are bind()'s; together the paths of a source, if each has few."""
     found = [one for one in find_suspicions([usage(snapshot_of(paths))]) if one.code == EARLY_BIND]
     assert [one.severity for one in found] == [Severity.NOTE] * is_found
+
+
+def test_path_among_others_is_named() -> None:
+    """One path alone has ports of its own, and the others share theirs."""
+    [found] = find_suspicions([usage(snapshot_of(one_apart(np.random.default_rng(1))))])
+    assert (
+        "10.0.0.5 -> 10.1.0.0:443 shares none of its 800 ports with the 2 other paths of 10.0.0.5, wh" in found.message
+    )
+    assert "odd" not in found.message
 
 
 def test_parity_is_counted_from_the_lowest_port() -> None:

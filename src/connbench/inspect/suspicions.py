@@ -147,13 +147,15 @@ def _apart(usage: Usage, apart: Apart) -> Finding:
         alone = f"{_name_of(usage, apart.paths[0])} shares none of its {ports} ports with {with_others} of {source}"
     else:
         alone = f"{count(len(apart.paths))} paths of {source} share none of their {ports} ports"
-    parity = _parity(usage, apart.late, apart.ports)
+    last, _ = _parities(usage)
+    share = apart.late / apart.ports
+    parity = f", and {share:.0%} of them are {last}, which bind() takes first" if share >= MOSTLY else ""
     return Finding(
         EARLY_BIND,
         Severity.WARNING,
-        f"{_place(usage)}{alone}, and by chance about {expected} would be shared (probability of none: below 1 in"
-        f" {count(1 / IMPROBABLE)}){parity}; a program seems to take ports by bind(), for every target: these"
-        f" {ports} of {count(usable)} ports are in use for all other connections from {source}, too",
+        f"{_place(usage)}a program seems to take its ports by bind(), for every target: {alone}, where chance gives"
+        f" about {expected} (probability below 1 in {count(1 / IMPROBABLE)}){parity}; no other connection from {source}"
+        f" can have these {ports} of {count(usable)} ports",
         _advice(usage, apart.paths),
     )
 
@@ -185,14 +187,9 @@ def _advice(usage: Usage, paths: Indices) -> str:
     (pid, name), _ = next(iter(its.most_common(1)), ((0, "the program"), 0))
     return (
         f"look at the calls of {name}: {STRACE.format(pid=pid or 'PID')}; if bind() names port 0, and no"
-        " IP_BIND_ADDRESS_NO_PORT is set before it, set that option: `connbench advise --today early` has the code"
+        " IP_BIND_ADDRESS_NO_PORT is set before it, set that option: `connbench advise --today early` has the code;"
+        " if it names other ports, docs/strategies.md says what the program does"
     )
-
-
-def _parity(usage: Usage, late: int, ports: int) -> str:
-    last, _ = _parities(usage)
-    share = late / ports
-    return f"; {share:.0%} of them are {last}, as bind() takes {last} ports first" if share >= MOSTLY else ""
 
 
 def _parities(usage: Usage) -> tuple[str, str]:
