@@ -23,9 +23,9 @@ from connbench.model import PortRange
 from connbench.report.blocks import Heading, Lines, Table
 
 MARK = "who-has-it"
-PROGRAM = f"""
+PROGRAM = """
 import os, socket, sys
-open("/proc/self/comm", "w").write({MARK!r})
+open("/proc/self/comm", "w").write(sys.argv[1])
 own = [socket.socket() for _ in range(3)]
 print(*(os.fstat(one.fileno()).st_ino for one in own), flush=True)
 sys.stdin.read()
@@ -36,10 +36,10 @@ is_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @contextmanager
-def holding(*words: str, close_fds: bool = True) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+def holding(*words: str, close_fds: bool = True, name: str = MARK) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A process that has three sockets until the context ends, and their inodes."""
     with subprocess.Popen(
-        [*words, sys.executable, "-c", PROGRAM],
+        [*words, sys.executable, "-c", PROGRAM, name],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -85,6 +85,13 @@ def test_sockets_are_found_by_their_inode() -> None:
         assert {inode: [(one.pid, one.name) for one in its] for inode, its in found.items()} == {
             inode: [(process.pid, MARK)] for inode in inodes
         }
+
+
+def test_name_of_a_process_is_safe_to_print() -> None:
+    """A process may give itself any name: control characters and a command to a CI runner are not printed."""
+    with holding(name="\x1b[1m::error::") as (_, inodes):
+        [one] = find_processes(np.array(inodes[:1], dtype=np.uint64))[inodes[0]]
+    assert one.name == "\N{REPLACEMENT CHARACTER}[1m:\N{REPLACEMENT CHARACTER}error::"
 
 
 def test_socket_of_several_processes_names_each() -> None:
