@@ -87,7 +87,7 @@ def _totals(inspection: Inspection) -> Iterator[Metric]:
     ports = _gauge("range_ports", "Ports of the range that are not reserved.", "namespace")
     blocked = _gauge("blocked_ports", "Of these the ports that bind() took for every target.", "namespace")
     seconds = _gauge("read_seconds", "How long reading the sockets took.", "namespace")
-    age = _gauge("age_seconds", "How long ago the sockets were read.", "namespace")
+    read_at = _gauge("read_timestamp_seconds", "When the sockets were read, by the host's clock.", "namespace")
     for usage in inspection.usages:
         snapshot, settings = usage.snapshot, usage.snapshot.settings
         for protocol, name in PROTOCOLS.items():
@@ -105,8 +105,8 @@ def _totals(inspection: Inspection) -> Iterator[Metric]:
         blocked.add_metric(here, len(usage.blocked))
         seconds.add_metric(here, snapshot.seconds)
         if not snapshot.origin:
-            age.add_metric(here, time.monotonic() - snapshot.taken_at)
-    yield from (sockets, paths, ports, blocked, seconds, age)
+            read_at.add_metric(here, round(time.time() - (time.monotonic() - snapshot.taken_at), 3))
+    yield from (sockets, paths, ports, blocked, seconds, read_at)
 
 
 def _paths(rows: Sequence[Row]) -> Iterator[Metric]:
