@@ -15,7 +15,8 @@ from connbench.model import PortRange
 from connbench.model.time_wait import TimeWait
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL, USUAL_BEFORE, Calibration
-from connbench.portmodel.next_search import Half
+from connbench.portmodel.kernel_search import EveryPort, ParityFirst
+from connbench.portmodel.next_search import Half, next_search
 
 PORTS = PortRange(20000, 20999)
 EVEN, ODD = range(20000, 21000, 2), range(20001, 21000, 2)
@@ -79,10 +80,12 @@ def test_strategies_are_those_that_search_differently() -> None:
     assert list(found) == ["plain", "window 100", "range"]
     plain, window, every = found.values()
     assert (plain.half, plain.until_knee, plain.until_exhausted) == (Half.FIRST, 10, 510)
-    assert plain.ports_probed == pytest.approx(1 + 490 * 491 / 2 / 500)
+    assert plain.ports_probed == next_search(PORTS, EVEN[10:], ParityFirst).following
+    assert 1 + 490 / 10 < plain.ports_probed < 1 + 490 / 2  # a run of 490 ports behind ten free ones, once each time
     for one in (window, every):
         assert (one.half, one.until_knee, one.until_exhausted, one.failing) == (None, None, 510, 0)
-    assert every.ports_probed == pytest.approx(1 + 490 / 1000)
+    assert every.ports_probed == next_search(PORTS, EVEN[10:], EveryPort).following
+    assert window.ports_probed == next_search(PORTS, EVEN[10:], EveryPort, 100).ports_probed
 
 
 def test_the_second_half_probes_all_of_the_first() -> None:
@@ -112,10 +115,9 @@ def test_times_are_those_of_the_calibration() -> None:
     assert (window.ports_probed, window.failing, window.connect_ns) == (100, 1, 500 + 100 * 40)
     assert (every.ports_probed, every.failing, every.connect_ns) == (1000, 1, 500 + 1000 * 40)
     hundred = forecasts(sockets(EVEN[:100]), forecaster=Forecaster(calibration=CALIBRATION, window=100))
-    probed = 1 + 100 * 101 / 2 / 500
-    assert hundred["plain"].connect_ns == pytest.approx(1000 + probed * 10)
-    assert hundred["range"].connect_ns == pytest.approx(1000 + 1.1 * 30)
-    assert hundred["window 100"].connect_ns == pytest.approx(3000 + (hundred["window 100"].ports_probed or 0) * 30)
+    for name, base_ns, port_ns in (("plain", 1000, 10), ("range", 1000, 30), ("window 100", 3000, 30)):
+        found = hundred[name]
+        assert found.connect_ns == pytest.approx(base_ns + (found.ports_probed or 0) * port_ns)
 
 
 @pytest.mark.parametrize(("kernel", "costs"), [("6.1.0", USUAL_BEFORE), ("6.18.2", USUAL), ("", USUAL)])
@@ -132,7 +134,7 @@ def test_reserved_ports_and_those_of_listeners_are_passed_over() -> None:
     settings = Settings(PORTS, frozenset({20000, 20001, 30000}), kernel="6.12")
     found = forecasts(sockets(EVEN[10:]), listening([20002, 20003, 30001]), settings=settings)["plain"]
     assert (found.until_knee, found.until_exhausted) == (8, 506)
-    assert found.ports_probed == pytest.approx(1 + 492 * 493 / 2 / 500)
+    assert found.ports_probed == next_search(PORTS, [20000, 20002, *EVEN[10:]], ParityFirst).following
 
 
 @pytest.mark.parametrize(

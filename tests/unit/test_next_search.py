@@ -138,20 +138,20 @@ def test_a_full_range_is_probed_whole_and_fails(number: int) -> None:
     ports = PortRange(100, 99 + number)
     full = np.arange(99, 102 + number)  # ports outside the range do not matter
     half = max(1, number // 2)
-    by_parity = NextSearch(1 if number == 1 else 2 * half, 1, 0, 0, Half.NONE)
-    assert next_search(ports, full, ParityFirst) == by_parity
-    assert next_search(ports, full, EveryPort) == NextSearch(number, 1, 0, 0, None)
+    probed = 1 if number == 1 else 2 * half
+    assert next_search(ports, full, ParityFirst) == NextSearch(probed, probed, 1, 0, 0, Half.NONE)
+    assert next_search(ports, full, EveryPort) == NextSearch(number, number, 1, 0, 0, None)
 
 
 def test_the_second_half_costs_the_whole_first() -> None:
     """Over the talk's range: half of the ports and one more, until ports of the other parity are in use, too."""
     ports = PortRange(9024, 65535)
     even = np.arange(9024, 65536, 2)
-    assert next_search(ports, even, ParityFirst) == NextSearch(28_257, 0, 28_256, 0, Half.SECOND)
+    assert next_search(ports, even, ParityFirst) == NextSearch(28_257, 28_257, 0, 28_256, 0, Half.SECOND)
     almost = next_search(ports, even[1:], ParityFirst)
-    assert almost == NextSearch((28_256 + 1) / 2, 0, 28_257, 1, Half.FIRST)
+    assert almost == NextSearch((28_256 + 1) / 2, 28_256, 0, 28_257, 1, Half.FIRST)
     nothing = next_search(ports, [], ParityFirst)
-    assert nothing == NextSearch(1, 0, 56_512, 28_256, Half.FIRST)
+    assert nothing == NextSearch(1, 1, 0, 56_512, 28_256, Half.FIRST)
 
 
 @pytest.mark.parametrize("level", [0.3, 0.501, 0.7, 0.95])
@@ -167,3 +167,36 @@ def test_filled_ranges_are_searched_as_predicted(level: float, algorithm: Algori
     assert found.ports_probed == pytest.approx(mean(probed for probed, _ in ends))
     if found.half is not None:
         assert {half for _, half in ends} == {found.half} == {Half.FIRST if level < 0.5 else Half.SECOND}
+
+
+@pytest.mark.parametrize("number", [1023, 1024])
+@pytest.mark.parametrize("search", [ParityFirst, EveryPort])
+@pytest.mark.parametrize("level", [0.05, 0.3, 0.49, 0.501, 0.7, 0.95])
+def test_searches_that_follow_one_another_are_those_of_the_model(
+    number: int, search: type[EveryPort | ParityFirst], level: float
+) -> None:
+    """Eight times round a range that the search filled: the mean of what each probes, whose port is then given back."""
+    ports = PortRange(20000, 19999 + number)
+    [space] = tcp_port_spaces(ports, [77], search)
+    drawn = iter(np.random.default_rng(1).integers(2**32, size=9 * number).tolist())
+    in_use = sorted(space.search(ports.low, ports.high, next(drawn)) for _ in range(int(level * number)))
+    probed = []
+    for _ in range(8 * number):
+        port = space.search(ports.low, ports.high, next(drawn))
+        space.release(port)
+        probed.append(space.ports_probed)
+    assert next_search(ports, in_use, search).following == pytest.approx(mean(probed), rel=0.05)
+
+
+@pytest.mark.parametrize("search", [ParityFirst, EveryPort])
+def test_a_long_run_is_entered_once_each_time_round(search: type[EveryPort | ParityFirst]) -> None:
+    """900 ports of 1,000, one after the other: searches that follow one another begin in it by jitter alone."""
+    ports, run = PortRange(20000, 20999), range(20050, 20950)
+    [space] = tcp_port_spaces(ports, [0], search, reserved=frozenset(run))
+    probed = []
+    for drawn in np.random.default_rng(1).integers(2**32, size=5000).tolist():
+        space.release(space.search(ports.low, ports.high, drawn))
+        probed.append(space.ports_probed)
+    found = next_search(ports, run, search)
+    assert found.following == pytest.approx(mean(probed), rel=0.05)
+    assert found.ports_probed > 5 * found.following

@@ -27,8 +27,8 @@ class Forecast:
     Attributes:
         strategy: The strategy with its parameters, as reports name it.
         half: Where most searches end; None if the search prefers no parity, or in windows of their own.
-        ports_probed: The ports that the search probes, in the mean over all places where it can begin, and over all
-            windows; None for UDP, where no model knows the slots of the hash table.
+        ports_probed: The ports that the search probes, in the mean of searches that follow one another round the range,
+            or over all windows; None for UDP, where no model knows the slots of the hash table.
         failing: The share of the searches that find no port, 0 to 1; None for UDP.
         connect_ns: How long connect() takes, in ns; None for UDP.
         until_knee: How many connections more until no port of the parity that is probed first is free; None if the
@@ -89,7 +89,7 @@ class Forecaster:
                 Forecast(
                     spec.label,
                     found.half if has_knee else None,
-                    found.ports_probed,
+                    found.following,
                     found.failing,
                     _connect_ns(found, path.used, len(settings.ports), costs, spec, has_knee=has_knee),
                     found.first_parity_free if has_knee else None,
@@ -117,11 +117,11 @@ def _connect_ns(
     found: NextSearch, in_use: int, ports: int, costs: Calibration, spec: StrategySpec, *, has_knee: bool
 ) -> float:
     """How long connect() takes, in ns; the working set is that of `Prediction.working_set`."""
-    working_set = min(in_use, max(found.ports_probed, (ports + 1) // 2)) if has_knee else in_use
+    working_set = min(in_use, max(found.following, (ports + 1) // 2)) if has_knee else in_use
     port_ns = costs.at(working_set, costs.port_ns if has_knee else costs.new_port_ns)
     connected_ns = costs.at(in_use, costs.window_base_ns if spec.window else costs.base_ns)
     ended_ns = (1 - found.failing) * connected_ns + found.failing * costs.failure_ns
-    return float(ended_ns + found.ports_probed * port_ns)
+    return float(ended_ns + found.following * port_ns)
 
 
 def _passed(path: PathUsage, snapshot: Snapshot) -> Ports:

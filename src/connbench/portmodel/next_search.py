@@ -1,9 +1,13 @@
-"""What the next connect() probes, from the ports that are in use now: the mean over all places where it can begin.
+"""What the next connect() probes, from the ports that are in use now: the mean over the places where it can begin.
 
-The kernel begins a search at a place that no program can read. So this is a mean over all of them, exact and without a
-walk: a search that begins within a run of L ports in use probes 1 to L of them before the free port behind the run,
-L(L + 1)/2 in all. Searches that follow one another do not begin anywhere: each begins behind the port that the last one
-found, and those probe a little less.
+The kernel begins a search at a place that no program can read. Two means are known without it:
+
+Over all places it is exact, without a walk: a search that begins within a run of L ports in use probes 1 to L of them
+before the free port behind the run, L(L + 1)/2 in all. So begin searches in random windows.
+
+Searches of the whole range follow one another: each begins behind the port that the last one found. These enter a run
+at its first ports, once each time round the range, however long it is. Where runs are long, as when a range is nearly
+full, the mean of these is a small part of the other.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import numpy.typing as npt
 
 from connbench.draws import mix
 from connbench.model import PortRange
-from connbench.portmodel.kernel_search import U32, EveryPort, ParityFirst, TcpPortSpace, tcp_port_spaces
+from connbench.portmodel.kernel_search import JITTER_SHIFT, U32, EveryPort, ParityFirst, TcpPortSpace, tcp_port_spaces
 
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -28,6 +32,10 @@ Sums = npt.NDArray[np.int64]
 
 SAMPLES = 1000
 """Searches of a sample, where there is no sum over all."""
+
+
+WALKS, LEAD = 1024, 32
+"""The walks that follow searches, and the places that each walks before the stretch of places where it counts."""
 
 
 class Half(StrEnum):
@@ -45,6 +53,8 @@ class NextSearch:
 
     Attributes:
         ports_probed: The ports that it probes, reserved ones and the one that it takes included.
+        following: The same for searches that follow one another round the range, each of whose ports is given back; in
+            windows, and where no port is free, `ports_probed`.
         failing: The share of the searches that find no port, 0 to 1.
         free: The free ports of the range.
         first_parity_free: Those of the parity of the low end.
@@ -52,6 +62,7 @@ class NextSearch:
     """
 
     ports_probed: float
+    following: float
     failing: float
     free: int
     first_parity_free: int
@@ -82,6 +93,7 @@ def next_search(
     is_odd = passed % 2 == 1
     length = min(window or len(ports), len(ports))
     windows = len(ports) - length + 1
+    walk, places = None, 0
     if step_width:
         [space] = tcp_port_spaces(
             ports, [0], search, reserved=frozenset((passed + ports.low).tolist()), step_width=step_width
@@ -96,19 +108,52 @@ def next_search(
         )
         probed, failing, second = map(sum, zip(*of_parities, strict=True))
         searches = max(1, length // 2) * windows
+        walk, places = partial(_probed_by_parities, lines, length), max(1, length // 2)
     else:
         line = _Line(passed, len(ports))
         step = search.grain if length % search.grain == 0 else 1  # else a multiple of the grain is any place at last
         probed, failing, second = _sum(partial(_every_port, line, step, length), _cuts((line,), length), windows)
         searches = length // step * windows
+        walk, places = partial(line.probed_from, begin=np.array(0), length=length), length
     ends = {Half.FIRST: searches - failing - second, Half.SECOND: second, Half.NONE: failing}
     return NextSearch(
         ports_probed=float(probed / searches),
+        following=_following(walk, places, search) if walk and windows == 1 and not failing else probed / searches,
         failing=float(failing / searches),
         free=len(ports) - len(passed),
         first_parity_free=(len(ports) + 1) // 2 - int(np.count_nonzero(~is_odd)),
         half=max(ends, key=ends.__getitem__) if issubclass(search, ParityFirst) else None,
     )
+
+
+def _following(probed_from: Callable[[Places], Places], places: int, search: type[EveryPort | ParityFirst]) -> float:
+    """The mean of what searches probe that follow one another, once round the places.
+
+    Stretches of the places are walked all at once, and each counts the searches that begin in it. A walk begins before
+    its stretch: after a few searches it is anywhere that one could be which came from afar.
+
+    Args:
+        probed_from: What a search from each of some places probes; it finds a port.
+        places: The number of places where a search can begin.
+        search: The order in which the kernel probes.
+    """
+    grain, has_jitter = (1, True) if issubclass(search, ParityFirst) else (search.grain, search.has_jitter)
+    drawn = np.random.default_rng(1)
+    stretches = max(1, min(WALKS, places // LEAD))
+    bounds = np.linspace(0, places, stretches + 1).astype(np.int64)
+    begin, end = (np.repeat(bound, WALKS // stretches) for bound in (bounds[:-1], bounds[1:]))
+    place, probed, searches = begin - LEAD, 0, 0
+    while len(place):
+        found, is_counted = probed_from((place & -grain) % places), place >= begin
+        probed += int(found[is_counted].sum())
+        searches += int(np.count_nonzero(is_counted))
+        steps = (found - 1) % places  # those through the parity of the port, if there are two
+        if has_jitter:
+            steps = np.maximum(steps, drawn.integers(U32 >> JITTER_SHIFT, size=len(steps)))
+        place = place + (steps + grain & -grain)
+        goes_on = place < end
+        place, begin, end = place[goes_on], begin[goes_on], end[goes_on]
+    return probed / searches
 
 
 def _sample(space: TcpPortSpace, low: int, windows: int, length: int) -> Iterator[tuple[int, bool, bool]]:
@@ -206,6 +251,14 @@ def _parity_first(lines: tuple[_Line, _Line], parity: int, length: int, number: 
     probed = of_first + of_rest + goes_on * on + rest_goes_on * (second.probed_from_all(other, half) - on)
     is_found = second.has_free(other, half)
     return np.array((probed, going_on * ~is_found, going_on * is_found))
+
+
+def _probed_by_parities(lines: tuple[_Line, _Line], length: int, offset: Places) -> Places:
+    """What a search of `ParityFirst.search` probes in the whole range from each of some offsets on."""
+    (first, second), half = lines, max(1, length // 2)
+    begin = length % 2 * (offset > 0) if length > 1 else offset
+    other: Places = np.where(first.has_free(begin, half), 0, second.probed_from(offset, np.zeros_like(offset), half))
+    return first.probed_from(offset, begin, half) + other
 
 
 def _cuts(lines: tuple[_Line, ...], length: int) -> Places:
