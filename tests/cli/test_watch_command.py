@@ -15,6 +15,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -142,8 +143,12 @@ def test_json_lines(host: subprocess.Popen[str]) -> None:
         shown.read_until(r'^\{"time":.*"used":3,.*\n\{"time"')
 
 
-def test_a_condition_that_was_true_for_a_while_fails(host: subprocess.Popen[str]) -> None:
-    """Stderr has it once; the watch goes on to its end, and then exits with 1."""
+def test_a_condition_that_was_true_for_a_while_fails(
+    host: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stderr has it once; the watch goes on to its end, and then exits with 1. A job's summary has the last dump."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     change(host, 2, 30)
     with started(inspect_line(host, "--watch", "0.2", "--fail-if", "used > 40%", "--fail-if", "used > 90%")) as watch:
         next_lines(watch, "(30.0%)")
@@ -154,7 +159,8 @@ def test_a_condition_that_was_true_for_a_while_fails(host: subprocess.Popen[str]
         watch.send_signal(signal.SIGTERM)
         _, said = watch.communicate(timeout=HANG_S)
     assert watch.returncode == ExitCode.THRESHOLD
-    told = [line for line in said.splitlines() if "threshold failed" in line]
+    assert "uses 10 of 100 ports" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    told = [line for line in said.splitlines() if line.startswith("connbench: threshold failed")]
     assert len(told) == 1
     assert re.match(r"connbench: threshold failed: \d{4}-\S+: 127.0.0.1 -> 127.0.0.2:39999: used > 40%", told[0])
 

@@ -404,7 +404,6 @@ def _watch(
         Interrupted: SIGHUP or SIGQUIT came.
     """
     import connbench.inspect.sock_diag  # noqa: F401  # before the first interval begins: loading numpy takes long
-    from connbench.commands.gates import announce
     from connbench.commands.screen import has_screen
     from connbench.inspect.rates import Comparison
     from connbench.inspect.watch import WatchGate, moments
@@ -412,11 +411,13 @@ def _watch(
     interrupts.immediate = False
     comparison, gate = Comparison(), WatchGate(judge)
     failed: list[tuple[str, Failure]] = []
+    last: Moment | None = None
     beside = _silently if options.exporter else _line_by_line
     output = _on_screen if options.output_format == TEXT and has_screen() else beside
     with _exporting(options.exporter) as export, output(options, interrupts) as (show, wait):
         try:
             for moment in moments(lambda: take(comparison), wait, options.interval_s, options.duration_s):
+                last = moment
                 export(moment)
                 show(moment)
                 failed += gate.judge(moment)
@@ -426,6 +427,8 @@ def _watch(
         except Interrupted as interrupted:
             if interrupted.exit_code not in ENDS_IN_GOOD_ORDER:
                 raise
+    if last and in_github_actions():
+        add_to_summary([FORMATS["markdown"](last.inspection)])
     announce([*failed, *gate.conclude()])
     return ExitCode.THRESHOLD if gate.has_failed else ExitCode.OK
 
