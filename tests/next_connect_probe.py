@@ -1,10 +1,10 @@
 """Fill a port range by connect() alone, and print what inspect says of the next connect(), and which port it takes.
 
-usage: next_connect_probe.py CONNECTS IN_USE... < ROUND
+usage: next_connect_probe.py IN_USE:CONNECTS... < ROUND
 
 ROUND is the first line of stdin, a `RoundPlan` as JSON. At each number of ports in use two lines of JSON are printed:
 {"last": the port that was taken last, "in_use": the ports, "forecasts": by strategy}, then, after a line from stdin,
-the ports of so many connects by the same target, of which each is reset before the next.
+the ports of so many connects, of which each is reset before the next.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ def tell(found: object) -> None:
 
 def main() -> None:
     """Set up, fill, look, connect, print."""
-    connects, *levels = map(int, sys.argv[1:])
     plan = RoundPlan.from_dict(json.loads(sys.stdin.readline()))
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
@@ -89,7 +88,7 @@ def main() -> None:
     running = listener.start(plan.plan.listener, plan.plan.targets, plan.connections, plan.handshakes, stop)
     [target] = plan.plan.targets
     held: list[socket.socket] = []
-    for level in levels:
+    for level, connects in (map(int, words.split(":")) for words in sys.argv[1:]):
         while len(held) < level:
             held.append(connected(target))
         tell({"last": held[-1].getsockname()[1], **look(held)})

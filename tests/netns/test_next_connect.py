@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from calls_counted import IN_CONNECT, counting
 from connbench.model import PortRange, RoundPlan
 from connbench.portmodel.kernel_search import ParityFirst, TcpPortSpace, tcp_port_spaces
 from connbench.portmodel.next_search import Half
-from run_connbench import make_plan, spec
+from run_connbench import INSIDE, make_plan, spec
 
 PORTS = PortRange(40000, 44095)
 LEVELS = [round(share * len(PORTS)) for share in (0.3, 0.501, 0.7, 0.95)]
@@ -45,12 +45,15 @@ class Level:
     next_ports: list[int]
 
 
-def levels(connects: int, around: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[Level]:
+def levels(
+    connects: Sequence[int], around: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[Level]:
     """Fill the range to each of `LEVELS`, and make so many connects there, within a context of their own."""
     plain = spec("plain")
-    most = LEVELS[-1] + connects * len(LEVELS)  # without accept(), connections that were reset stay in the queue
+    most = LEVELS[-1] + sum(connects)  # without accept(), connections that were reset stay in the queue
     plan = RoundPlan(make_plan(plain, len(PORTS), most), plain, 1)
-    command = [sys.executable, str(PROBE), str(connects), *map(str, LEVELS)]
+    command = [sys.executable, str(PROBE)]
+    command += [f"{level}:{number}" for level, number in zip(LEVELS, connects, strict=True)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as probe:
         assert probe.stdin is not None
         assert probe.stdout is not None
@@ -71,7 +74,7 @@ def levels(connects: int, around: Callable[[], AbstractContextManager[None]] = n
 
 def test_the_next_connect_takes_a_port_that_the_model_finds() -> None:
     """At each level: a search begins behind the last port, or up to seven places further, and ends in the half told."""
-    for level, in_use in zip(levels(50), LEVELS, strict=True):
+    for level, in_use in zip(levels([50] * len(LEVELS)), LEVELS, strict=True):
         assert len(level.in_use) == in_use
         plain = level.forecasts["plain"]
         assert plain["half"] == (Half.FIRST if in_use < len(PORTS) // 2 else Half.SECOND)
@@ -92,6 +95,45 @@ def port_behind(space: TcpPortSpace, last: int, further: int) -> int:
     return found
 
 
+WAITING = """
+import json, socket, time
+from connbench.inspect.forecast import Forecaster
+from connbench.inspect.port_usage import usage
+from connbench.inspect.snapshot import Snapshot
+from connbench.inspect.sock_diag import dump_sockets, read_settings
+
+server = socket.create_server(("127.0.0.1", 20000), backlog=64)
+held = [socket.create_connection(server.getsockname()) for _ in range(16)]
+closed = []
+for one in held[:4]:
+    closed.append(one.getsockname()[1])
+    one.close()
+    server.accept()[0].close()
+time.sleep(1.1)  # tcp_tw_reuse_delay
+snapshot = Snapshot(dump_sockets(), read_settings())
+[path] = (row for row in usage(snapshot).rows() if row.target_port == 20000)
+plain, *_ = Forecaster().forecast(path, snapshot)
+after = socket.create_connection(server.getsockname())
+print(json.dumps([closed, plain.half, plain.until_knee, plain.until_exhausted, after.getsockname()[1]]))
+"""
+"""Takes the even ports of 32, puts four in TIME_WAIT, waits until they may be reused, forecasts, and connects."""
+
+
+@pytest.mark.parametrize("reuse", [0, 1, 2])
+def test_a_port_in_time_wait_is_taken_if_the_forecast_says_so(reuse: int) -> None:
+    """With tcp_tw_reuse connect() takes one from the first half; without, it takes a port of the second half."""
+    sysctls = {"ip_local_port_range": f"{PORTS.low} {PORTS.low + 31}", "tcp_tw_reuse": reuse}
+    options = [word for name, value in sysctls.items() for word in ("--sysctl", f"net.ipv4.{name}={value}")]
+    done = subprocess.run(
+        [*INSIDE, *options, "--", sys.executable, "-c", WAITING], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    closed, *told, port = json.loads(done.stdout)
+    assert told == ([Half.FIRST, 4, 20] if reuse else [Half.SECOND, 0, 16])
+    assert (port in closed) == (reuse > 0)
+    assert (port % 2 == PORTS.low % 2) == (reuse > 0)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not os.environ.get("CONNBENCH_EXPECT_TRACE"), reason="scripts/kernel-lab test --trace runs it in a guest"
@@ -99,8 +141,8 @@ def port_behind(space: TcpPortSpace, last: int, further: int) -> int:
 def test_the_next_connect_probes_as_many_ports_as_forecast() -> None:
     """Within 5 % at each level, in the mean of many: the kernel's own calls for ports in use, and the port it takes."""
     counts: list[int] = []
-    connects = 1000
-    for level in levels(connects, lambda: counting(counts, IN_CONNECT)):
-        probed = counts[-1] / connects + 1
-        assert len(level.next_ports) == connects
+    connects = [4000, 100, 100, 1000]  # two times round the range; in the middle each search probes half of it, and one
+    for level, number in zip(levels(connects, lambda: counting(counts, IN_CONNECT)), connects, strict=True):
+        probed = counts[-1] / number + 1
+        assert len(level.next_ports) == number
         assert probed == pytest.approx(level.forecasts["plain"]["ports_probed"], rel=0.05)
