@@ -278,7 +278,7 @@ class Terminal:
         process: The command.
     """
 
-    def __init__(self, command: list[str], columns: int, lines: int) -> None:
+    def __init__(self, command: list[str], columns: int, lines: int, kind: str) -> None:
         self._leader, self.follower = os.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(self.follower)
@@ -289,7 +289,7 @@ class Terminal:
             stdout=self.follower,
             stderr=self.follower,
             env={name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
-            | {"TERM": "xterm"},
+            | {"TERM": kind},
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # one call; the terminal is its own
         )
@@ -321,9 +321,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(command: list[str], columns: int = 130, lines: int = 12) -> Iterator[Terminal]:
+def terminal(command: list[str], columns: int = 130, lines: int = 12, kind: str = "xterm") -> Iterator[Terminal]:
     """A terminal, until the end of the `with` block."""
-    opened = Terminal(command, columns, lines)
+    opened = Terminal(command, columns, lines, kind)
     try:
         yield opened
     finally:
@@ -358,6 +358,16 @@ def test_q_ends_a_table_on_a_terminal(host: subprocess.Popen[str]) -> None:
         shown.read_until(LEAVES + r".*0\.3:39999.*65")
         assert shown.process.wait(HANG_S) == ExitCode.OK
         assert is_as_before(shown)
+
+
+def test_a_terminal_without_a_screen_gets_lines(host: subprocess.Popen[str]) -> None:
+    """A dumb terminal has no alternate screen; nothing is set there, and Ctrl-C ends it."""
+    change(host, 2, 3)
+    with terminal(inspect_line(host, "--watch", "0.2"), kind="dumb") as shown:
+        shown.read_until(r"^\d{4}-\S+ 127.0.0.1 -> 127.0.0.2:39999: 3 of 100 ports \(3.0%\), 0 TIME_WAIT\r\n\d{4}")
+        assert is_as_before(shown)
+        shown.press("\x03")
+        assert shown.process.wait(HANG_S) == ExitCode.OK
 
 
 @pytest.mark.parametrize(

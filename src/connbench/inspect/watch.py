@@ -129,8 +129,8 @@ class Column:
 
     Attributes:
         title: Above it.
-        key: Sorts by it; empty if no key does.
-        value: The figure of a row; None if it is not known, or never comes.
+        key: Sorts by it.
+        value: The figure of a row; None if nobody knows it, or there is none.
         text: Writes it.
         rank: Where a terminal is narrow, the column of the highest rank is left out first; that of 0 never is.
         is_rising: Whether the smallest is the first to be shown.
