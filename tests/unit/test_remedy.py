@@ -138,6 +138,13 @@ def test_before_the_knee_the_sentence_says_until_when() -> None:
     )
 
 
+def test_before_the_knee_without_a_better_search_one_more_source_puts_it_off() -> None:
+    """One address still suffices, so the least that helps is one more."""
+    plain = replace(BEFORE_KNEE[0], until_exhausted=16_232)
+    [sentence] = remedy_of(usage_of(sockets(EVEN[:12_000])), [plain]).sentences
+    assert sentence.startswith("Do: connect from 2 source addresses in turn instead of 1: each then has 6,000 ports")
+
+
 MORE_SOURCES = (
     "Do: connect from 2 source addresses in turn instead of 1: each then has 9,116 ports in use, below the knee at"
     " 14,117; or widen the range to 64,512 ports, and reserve those of listeners:"
@@ -194,7 +201,13 @@ def test_a_window_that_often_fails_is_compared_with_its_further_tries() -> None:
 
 
 def test_few_ports_left_need_more_ports_first() -> None:
-    """Connections that stay open: sources or a wider range, then the search; no search once no port is free."""
+    """Connections that stay open: sources or a wider range, then the search; no search once no port is free.
+
+    With more than a tenth of the ports free the search is enough.
+    """
+    enough = [replace(one, until_exhausted=2_900) for one in PAST_KNEE]
+    [sentence] = remedy_of(usage_of(sockets(EVERY[:25_332])), enough).sentences
+    assert sentence.startswith("Do: use range ")
     few = [replace(one, until_exhausted=1_000) for one in PAST_KNEE]
     found = remedy_of(usage_of(sockets(EVERY[:27_232])), few)
     assert found.sentences[0].startswith("Do: connect from 3 source addresses in turn ")
@@ -207,6 +220,14 @@ def test_few_ports_left_need_more_ports_first() -> None:
             " knee at 32,257."
         ),
     )
+
+
+@pytest.mark.parametrize(("waiting", "is_cause"), [(14_000, True), (13_900, False)])
+def test_time_wait_is_the_cause_where_most_ports_are_in_it(waiting: int, is_cause: bool) -> None:
+    """Of 27,900 ports; otherwise connections that are open hold most of them."""
+    found = remedy_of(usage_of(*full(waiting)), PAST_KNEE)
+    assert found.sentences[0].startswith("Do: keep connections open") == is_cause
+    assert f"--rate {waiting}/min" in found.command
 
 
 @pytest.mark.parametrize(
@@ -249,6 +270,11 @@ def test_tcp_tw_reuse_is_advised_where_it_is_missing(time_wait: TimeWait, settin
     assert f"--tcp-tw-reuse {value} " in found.command
 
 
+def older(given: Sockets) -> Sockets:
+    """The same, a tenth of a second old."""
+    return replace(given, expires_ms=np.full(len(given), 59_900, dtype=np.int32))
+
+
 def test_on_the_loopback_ports_in_time_wait_are_no_cause() -> None:
     """tcp_tw_reuse 2 lets connect() take them again after a second; the younger ones give the rate.
 
@@ -266,6 +292,9 @@ def test_on_the_loopback_ports_in_time_wait_are_no_cause() -> None:
         assert f"-n 16000 --rate 900/s --closes-first client --target {ends[1]}:443" in found.command
         assert f"--tcp-tw-reuse {value} " in found.command
         assert "--rate" not in remedy_of(usage_of(*parts[:2])).command
+        half = replace(ON_6_12, time_wait=TimeWait(delay_s=0.5, most=100_000))
+        assert "--rate 900/s" in remedy_of(usage_of(*parts[:2], older(parts[2]), settings=half)).command
+        assert "--rate 1800/s" in remedy_of(usage_of(*parts[:2], older(parts[2]), settings=half, origin="")).command
 
 
 def test_reserved_and_bound_ports_are_named_where_they_are_many() -> None:
@@ -274,6 +303,7 @@ def test_reserved_and_bound_ports_are_named_where_they_are_many() -> None:
     used = np.setdiff1d(EVERY, [*reserved, *bound])
     parts = sockets(used[:-100]), listening(bound)
     found = remedy_of(usage_of(*parts, settings=replace(ON_6_12, kernel="5.10.0", reserved=reserved)))
+    assert "each then has 7,378 ports in use, below the knee at 11,117;" in found.sentences[0]
     assert found.sentences[1:] == (
         (
             "Remove from net.ipv4.ip_local_reserved_ports the ports on which no program listens: it reserves 3,000 of"
@@ -288,8 +318,10 @@ def test_reserved_and_bound_ports_are_named_where_they_are_many() -> None:
     assert "--reserved-ports 33000-35999,40000-42999 " in found.command
 
 
-def test_a_range_without_a_usable_port_has_no_command_line() -> None:
-    """Advise refuses it, too; the sentence says what takes the ports."""
+def test_a_range_without_a_usable_port_or_of_one_has_no_command_line() -> None:
+    """There advise has no choice to give; the sentence says what takes the ports."""
+    one_port = usage_of(sockets([40_003]), settings=Settings(PortRange(40_003, 40_003), kernel="6.12"))
+    assert not remedy_of(one_port).command
     ports = PortRange(40_000, 40_009)
     settings = Settings(ports, frozenset(range(40_000, 40_010)), kernel="6.12")
     # A path needs a port of the range to be one; here all of them became reserved after it was counted.
@@ -322,6 +354,18 @@ def test_a_long_list_of_bound_ports_counts_as_connections() -> None:
     assert "--reserved-ports '' " in remedy_of(elsewhere, PAST_KNEE).command  # that of the namespace, not this host's
 
 
+def test_ports_outside_the_range_do_not_count() -> None:
+    """bind() named them; they take no port from a search."""
+    parts = sockets(EVERY[:18_232]), sockets([1_000, 1_001]), sockets([1_002], State.TIME_WAIT)
+    assert "advise -n 18232 --target" in remedy_of(usage_of(*parts), PAST_KNEE).command
+
+
+def test_a_target_of_many_hosts_is_not_named() -> None:
+    """Only the address of a single host is an argument that advise takes."""
+    found = remedy_of(usage_of(sockets(EVERY[:27_000], ends=(SOURCE, "239.1.1.1", 5_353), protocol=17)))
+    assert "advise -n 27000 --protocol udp --port-range" in found.command
+
+
 def test_sources_that_are_alike_count_together() -> None:
     """Three of four sources have as many connections; advise spreads them evenly, so the fourth does not count."""
     parts = [sockets(EVERY[:number], ends=(f"10.0.0.{number % 7}", TARGET, 443)) for number in (20_000, 19_999, 18_001)]
@@ -332,31 +376,42 @@ def test_sources_that_are_alike_count_together() -> None:
 
 
 def test_a_program_that_seems_to_bind_early_has_the_ports_of_its_source() -> None:
-    """Two targets that never share a port: the first thing to do is the option that leaves the port to connect()."""
+    """Two targets that never share a port: the first thing to do is the option that leaves the port to connect().
+
+    Its ports are in use for both; tcp_tw_reuse gives it none of those in TIME_WAIT, on the loopback neither.
+    """
     drawn = np.random.default_rng(1).permutation(ODD)
-    snapshot = Snapshot(
-        Sockets.concatenate(
-            [
-                sockets(drawn[:7_000]),
-                sockets(drawn[7_000:13_000], ends=(SOURCE, "10.1.2.4", 443)),
-                sockets(drawn[13_000:13_500], State.TIME_WAIT, ends=(SOURCE, "10.1.2.4", 443)),
-                sockets(EVEN[:1_000], ends=("10.0.0.6", TARGET, 443)),
-            ]
-        ),
-        ON_6_12,
-        origin="ss.txt",
-    )
-    found = inspect([snapshot])
+    source, target, other = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+    parts = [
+        sockets(drawn[:7_000], State.TIME_WAIT, ends=(source, target, 443)),
+        sockets(drawn[7_000:13_000], State.TIME_WAIT, ends=(source, other, 443)),
+        sockets(drawn[13_000:14_000], ends=(source, other, 443)),
+        sockets(EVEN[5_000:5_002], ends=(source, other, 444)),
+        sockets(EVEN[5_000:5_001], State.TIME_WAIT, ends=(source, other, 445)),
+        sockets(EVEN[:1_000], ends=("127.0.0.9", target, 443)),
+    ]
+    found = inspect([Snapshot(Sockets.concatenate(parts), replace(ON_6_12, kernel="5.10.0"), origin="ss.txt")])
     row = found.rows[0]
     early = find_remedy(row.path, row.usage, PAST_KNEE, found.findings)
-    assert early.sentences[0] == (
-        "Do: set IP_BIND_ADDRESS_NO_PORT before bind() if the program binds to port 0, as its ports suggest: bind() now"
-        " takes each port for all 2 targets."
+    assert early.sentences == (
+        (
+            "Do: set IP_BIND_ADDRESS_NO_PORT before bind() if the program binds to port 0, as its ports suggest: bind()"
+            " now takes each port for all 4 targets."
+        ),
+        (
+            f"Keep connections open and use them again, or let {row.path.target}:443 close first: this side closed"
+            " first, so 13,000 ports stay in TIME_WAIT for 60 s."
+        ),
+        (
+            "Connect from 2 source addresses in turn instead of 1: each then has 7,001 ports in use, below the knee at"
+            " 14,117."
+        ),
     )
-    assert "-n 13000 --rate 500/min --closes-first client --today early --targets 2 " in early.command
+    words = "-n 1002 --rate 13000/min --closes-first client --today early --targets 4 --port-range 32768-60999"
+    assert f"{words} --kernel 5.10.0 --tcp-tw-reuse 0 " in early.command
     assert "IP_BIND_ADDRESS_NO_PORT" not in find_remedy(row.path, row.usage, PAST_KNEE).sentences[0]
-    [other] = [one for one in found.rows if one.path.source == "10.0.0.6"]
-    assert "--today" not in find_remedy(other.path, other.usage, PAST_KNEE, found.findings).command
+    [late] = [one for one in found.rows if one.path.source == "127.0.0.9"]
+    assert "--today" not in find_remedy(late.path, late.usage, PAST_KNEE, found.findings).command
 
 
 def test_udp_has_a_port_once_for_every_target() -> None:

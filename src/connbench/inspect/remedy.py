@@ -57,7 +57,7 @@ WORTH = 0.5
 """A strategy is advised if its connect() takes at most this share of the time that it takes now."""
 
 RARE = 0.001
-"""The share of failing searches up to which a strategy needs no second try: `advise`'s error budget."""
+"""The share of failing searches up to which no sentence speaks of further tries."""
 
 ALIKE = 0.9
 """Sources are alike if each has at least this share of the connections of the fullest to the same target."""
@@ -224,7 +224,7 @@ class _Case:
 
     @property
     def is_past_knee(self) -> bool:
-        return self.now.half in {Half.SECOND, Half.NONE}
+        return self.now.half is Half.SECOND
 
     @property
     def is_nearly_full(self) -> bool:
@@ -245,7 +245,7 @@ class _Case:
         if self.is_past_knee:
             possible = [one for one in possible if _mean_ns(one) <= WORTH * (self.now.connect_ns or 0)]
         else:
-            possible = [one for one in possible if one.until_knee is None and self.now.until_knee is not None]
+            possible = [one for one in possible if one.until_knee is None]
         return min(possible, key=lambda one: ((one.failing or 0) > RARE, _strategy(one).draws_again), default=None)
 
 
