@@ -268,7 +268,7 @@ def test_a_calm_host_gets_one_calm_sentence() -> None:
     """Below the knee nothing is wrong; nor without connections, or without sockets."""
     calm = inspected(connections(120), connections(9, ends=(SOURCE, TARGET, 80)), forecasts=(EASY, EASY))
     assert "".join(report.verdict(calm)) == (
-        "Nothing is wrong: 10.0.0.5 -> 10.1.2.3:443 uses 120 of 28,232 ports (0.4 %), more than any other path, and"
+        "Nothing is wrong: the fullest path, 10.0.0.5 -> 10.1.2.3:443, uses 120 of 28,232 ports (0.4 %), and"
         " connect() probes 1 port, about 13 µs."
     )
     assert report.verdict(inspected()) == ("Nothing is wrong: no connection has a port of 32768-60999.",)

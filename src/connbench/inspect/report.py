@@ -97,7 +97,7 @@ def verdict(inspection: Inspection) -> tuple[str, ...]:
 
 
 def _trouble(inspection: Inspection, row: Row) -> str:
-    path, uses = row.path, _uses(row)
+    path, uses = row.path, f"{row.name} {_uses(row)}"
     is_slow = row.next is not None and row.next.half is Half.SECOND
     search = _search(inspection, row, " first" if is_slow else "")
     if not row.until_exhausted:
@@ -124,12 +124,12 @@ def _more(others: Sequence[Row]) -> Iterator[str]:
 def _calm(inspection: Inspection, row: Row) -> str:
     search = _search(inspection, row)
     cost = f", and connect() probes {search}" if search else ""
-    most = ", more than any other path" if inspection.paths > 1 else ""
-    return f"Nothing is wrong: {_uses(row)}{most}{cost}."
+    name = f"the fullest path, {row.name}," if inspection.paths > 1 else row.name
+    return f"Nothing is wrong: {name} {_uses(row)}{cost}."
 
 
 def _uses(row: Row) -> str:
-    """The path, its ports in use, and in which state most of those are that are not open."""
+    """What a path uses: its ports, and in which state most of those are that are not open."""
     path = row.path
     of = f"{count(path.used)} of {_counted(path.usable, 'port')}" if path.free else f"all {count(path.usable)} ports"
     waiting = max({"TIME_WAIT": path.time_wait, **path.others}.items(), key=lambda one: one[1])
@@ -137,7 +137,7 @@ def _uses(row: Row) -> str:
     states = f", {count(waiting[1])} of them in {waiting[0]}" if waiting[1] else ""
     if path.time_wait == waiting[1] > 0 and row.until_exhausted > path.free:
         states += ", from which connect() takes ports again"
-    return f"{row.name} uses {of}{share}{states}"
+    return f"uses {of}{share}{states}"
 
 
 def _search(inspection: Inspection, row: Row, first: str = "") -> str:
