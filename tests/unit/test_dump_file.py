@@ -128,6 +128,19 @@ def test_ss_reads_back(data: st.DataObject) -> None:
     assert rows(read(data.draw(pasted(lines, "ss", may_wrap=True)))) == rows(expected)
 
 
+@given(st.data(), st.integers(20, 120))
+def test_lines_that_a_terminal_broke_are_joined(data: st.DataObject, width: int) -> None:
+    """A copy from a narrow terminal has a line end after each `width` columns, also inside a word."""
+    made = data.draw(sockets([*LISTED, State.BOUND_INACTIVE], (TCP,)))
+    lines = dump_texts.lines(
+        made, lambda at: dump_texts.ss_line(made, at, netid=False, state=True, details=True, mapped=False)
+    )
+    whole = [HEADERS["ss"], *(" ".join(f"{word:<24}" for word in line).rstrip() for line in lines)]
+    text = "\n".join(line[at : at + width].rstrip() for line in whole for at in range(0, len(line), width))
+    expected = dump_texts.with_times(dump_texts.renumbered(made), dump_texts.ss_kept)
+    assert rows(read(text)) == rows(expected)
+
+
 @given(st.data(), st.sampled_from(LISTED))
 def test_ss_of_one_state_reads_back(data: st.DataObject, state: State) -> None:
     """`ss state ...` has no column of states: the command before it tells the state."""

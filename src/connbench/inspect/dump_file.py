@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Generic, NoReturn, TypeVar
@@ -34,6 +35,9 @@ NUMBERS = "take it with numbers: ss -tano > FILE, or netstat -tano --wide > FILE
 
 CUT_AT = 23
 """Without --wide, netstat cuts an address so that it has 23 characters with its port (net-tools, `addr_do_one`)."""
+
+LARGEST_PASTE = 16 << 20
+"""Bytes of what a terminal may have wrapped: more lines than one keeps."""
 
 _MS_PER_TICK = 10
 """/proc/net/tcp counts timers in ticks of USER_HZ, 100 a second on every architecture that Linux has today."""
@@ -216,7 +220,7 @@ _SS_REST = (
     rb"(?:\s++uid:\d+)?(?:\s++ino:(?P<inode>\d{1,19})\b)?)?"
     # What -e, -m and -i add begins with a lower-case letter, or is an arrow, on this line or on indented ones.
     rb"(?:[ \t]++(?=[a-z(<-])(?!timer:)[^\n]*+)?"
-    rb"(?:\n(?:[ \t]++(?=[a-z(<-])|(?=skmem:|cgroup:|sk:|pid=|fd=))(?!(?:tcp|udp|" + _OTHERS + rb")6?\s)[^\n]*+)*+"
+    rb"(?:\n(?:[ \t]++(?=[a-z(<-])|(?=skmem:|cgroup:|sk:))(?!(?:tcp|udp|" + _OTHERS + rb")6?\s)[^\n]*+)*+"
 )
 _SS_STATES = {name.encode(): int(state) for state, name in STATE_NAMES.items() if state != State.NEW_SYN_RECV}
 
@@ -354,11 +358,20 @@ def read_dump(data: bytes, name: str, devices: dict[int, str] | None = None) -> 
     Raises:
         InputError: It is no such dump, or one of its lines cannot be read.
     """
-    reading = _Reading(_checked(data, name), name)
-    found = reading.sockets()
+    text = _checked(data, name)
+    try:
+        reading = _Reading(text, name)
+    except InputError:
+        joined = None
+        if len(text) <= LARGEST_PASTE:
+            with suppress(InputError):  # the error about the text as it is names its line
+                joined = _Reading(_unwrapped(text), name)
+        if joined is None:
+            raise
+        reading = joined
     if devices is not None:
         devices.update((number, printable(one.decode(errors="replace"))) for one, number in reading.devices.items())
-    return found
+    return reading.sockets
 
 
 def _checked(data: bytes, name: str) -> bytes:
@@ -377,6 +390,15 @@ def _checked(data: bytes, name: str) -> bytes:
     if b"\xa0" in text:  # the blank of a page in a browser
         text = text.replace(b"\xc2\xa0", b" ")
     return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", text) if b"\x1b" in text else text  # colours
+
+
+def _unwrapped(text: bytes) -> bytes:
+    """A text whose longest lines go on in the line after: a terminal of this width broke them, also inside a word.
+
+    A line that is shorter ends there, or was broken at blanks, which are not copied with it.
+    """
+    width = max(map(len, text.split(b"\n")))
+    return re.sub(rb"(?m)^([^\n]{%d})\n(?![ \t]*(?:tcp|udp|[A-Z][A-Z0-9_-]+)(?:\s|$))" % width, rb"\1", text)
 
 
 def _line(text: bytes, at: int) -> int:
@@ -430,6 +452,10 @@ class _Reading:
         devices: The numbers of devices by their names.
         longest: The length of the longest IPv6 address and port.
         suspect: The first IPv6 address and port that netstat may have cut off; empty without one.
+        sockets: All sockets of the text.
+
+    Raises:
+        InputError: See `read_dump`.
     """
 
     text: bytes
@@ -440,6 +466,7 @@ class _Reading:
     devices: dict[bytes, int] = field(default_factory=lambda: {b"": 0})
     longest: int = 0
     suspect: bytes = b""
+    sockets: Sockets = field(init=False)
 
     def __post_init__(self) -> None:
         form = _recognise(self.text)
@@ -447,13 +474,6 @@ class _Reading:
             _refuse_unknown(self.text, self.name)
         self.form = form
         self.ports = _Table(form.port)
-
-    def sockets(self) -> Sockets:
-        """All sockets of the text.
-
-        Raises:
-            InputError: See `read_dump`.
-        """
         found = Sockets.concatenate([self._read(begin, end) for begin, end in self._pieces()])
         if self.suspect and self.longest <= CUT_AT:
             self._refuse(
@@ -463,7 +483,7 @@ class _Reading:
                     "take it with --wide: netstat -tano --wide > FILE, or with ss -tano",
                 ),
             )
-        return self._resolve(found)
+        self.sockets = self._resolve(found)
 
     def _pieces(self) -> Iterator[tuple[int, int]]:
         """Where pieces of the text begin and end, each with whole sockets.
