@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from run_connbench import COMMAND, HANG_S, INSIDE
 from server_host import heard, started
@@ -55,3 +56,19 @@ def test_advise_has_the_measured_numbers() -> None:
         advice = json.loads(inside(COMMAND, *words[:-2], "--format", "json"))
     assert (advice["connections"], advice["time_wait"]["ports"]) == (OPEN, WAITING)
     assert (advice["ports_in_use"], advice["ports_available"]) == (row["used"], row["usable"])
+
+
+def test_of_a_file_the_kernel_is_the_one_that_was_assumed(tmp_path: Path) -> None:
+    """The line has what options said of the host, or inspect assumed, and nothing of this one."""
+    file = tmp_path / "ss.txt"
+    ports = [*range(LOW, HIGH + 1, 2), *range(LOW + 1, LOW + 40, 2)]
+    file.write_text("".join(f"ESTAB 0 0 10.0.0.5:{port} 10.1.2.3:443\n" for port in ports), encoding="utf-8")
+    asked = (COMMAND, "inspect", str(file), "--port-range", f"{LOW}-{HIGH}", "--algorithm", "pre-6.8")
+    *_, last = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=HANG_S).stdout.splitlines()
+    assert last == (
+        f"Next: connbench advise -n {len(ports)} --target 10.1.2.3:443 --port-range {LOW}-{HIGH} --kernel 6.7"
+        " --tcp-tw-reuse 2 --algorithm pre-6.8 --code python"
+    )
+    _, _, *words = shlex.split(last)
+    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, check=True, timeout=HANG_S)
+    assert f"{len(ports)} of 100 ports are in use" in done.stdout

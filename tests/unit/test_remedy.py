@@ -26,6 +26,7 @@ from connbench.inspect.sockets import Sockets, State, address_words
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.model import PortRange, Protocol
 from connbench.model.time_wait import TimeWait
+from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.next_search import Half
 from run_connbench import invoke
 
@@ -35,6 +36,7 @@ EVEN, ODD = EVERY[::2], EVERY[1::2]
 ON_6_12 = Settings(RANGE, kernel="6.12.1")
 SOURCE, TARGET, LOOPBACK = "10.0.0.5", "10.1.2.3", "127.0.0.1"
 
+SEARCH = Algorithm.FROM_6_8
 PAST_KNEE = (
     Forecast("plain", Half.SECOND, 14_116.2, 0.0, 614_000.0, 0, 10_000),
     Forecast("window 500", None, 2.9, 0.0, 13_400.0, None, 10_000),
@@ -83,7 +85,10 @@ def usage_of(*parts: Sockets, settings: Settings = ON_6_12, origin: str = "ss.tx
 def remedy_of(found: Usage, forecasts: Sequence[Forecast] | None = None, options: Sequence[str] = ()) -> Remedy:
     """The remedy of the fullest path, by these forecasts or by those of the path."""
     [path] = found.rows(1)
-    return find_remedy(path, found, forecasts or USUAL_FORECASTER.forecast(path, found.snapshot), (), options)
+    algorithm = USUAL_FORECASTER.search_on(found.snapshot.settings.kernel)
+    return find_remedy(
+        path, found, forecasts or USUAL_FORECASTER.forecast(path, found.snapshot), algorithm, (), options
+    )
 
 
 def full(waiting: int = 21_517) -> tuple[Sockets, Sockets]:
@@ -160,19 +165,33 @@ MORE_SOURCES = (
         ("6.1.0-13-amd64", "Do: use window 500 (IP_LOCAL_PORT_RANGE set to ports drawn at random)"),
         ("6.1.0-9-amd64", MORE_SOURCES),
         ("5.10.0", MORE_SOURCES),
-        ("", "Do: use range (IP_LOCAL_PORT_RANGE set to the whole range): connect() then probes 2 ports"),
     ],
 )
 def test_the_kernel_decides_which_search_is_advised(kernel: str, sentence: str) -> None:
-    """Range from 6.8 on, a window where the option does not change the order, more sources where there is no option.
-
-    A kernel that is not known has all options.
-    """
+    """Range from 6.8 on, a window where the option does not change the order, more sources where there is no option."""
     free = np.random.default_rng(1).choice(ODD, 10_000, replace=False)
     found = remedy_of(usage_of(sockets(np.setdiff1d(EVERY, free)), settings=replace(ON_6_12, kernel=kernel)))
     assert len(found.sentences) == 1
     assert found.sentences[0].startswith(sentence)
-    assert ("--kernel" in found.command) == bool(kernel)
+    assert f"--kernel {kernel} " in found.command
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "condition", "release"),
+    [
+        (Algorithm.FROM_6_8, "range (IP_LOCAL_PORT_RANGE set to the whole range) if that host has Linux 6.8", "6.8"),
+        (Algorithm.PRE_6_8, "window 500 (IP_LOCAL_PORT_RANGE set to ports drawn at random) if that host has", "6.7"),
+        (Algorithm.FROM_4_2, "", "4.2"),
+    ],
+)
+def test_of_a_file_the_kernel_is_a_condition(algorithm: Algorithm, condition: str, release: str) -> None:
+    """Nobody knows it: the sentence says which kernels have such a search, and the command line names one."""
+    found = usage_of(sockets(EVERY[:18_232]), settings=Settings(RANGE))
+    [path] = found.rows(1)
+    forecasts = PAST_KNEE[: {Algorithm.FROM_6_8: 3, Algorithm.PRE_6_8: 2, Algorithm.FROM_4_2: 1}[algorithm]]
+    said = find_remedy(path, found, forecasts, algorithm)
+    assert said.sentences[0].startswith(f"Do: use {condition}") if condition else said.sentences == (MORE_SOURCES,)
+    assert f"--kernel {release} --tcp-tw-reuse 2 " in said.command
 
 
 def test_a_live_host_is_asked_which_options_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +350,7 @@ def test_a_range_without_a_usable_port_or_of_one_has_no_command_line() -> None:
         replace(path, usable=0, ports=path.ports[:0]),
         usage_of(sockets([40_003]), settings=settings),
         [Forecast("plain", Half.NONE, 10.0, 1.0, 3_000.0, 0, 0)],
+        SEARCH,
     )
     assert found == Remedy(
         (
@@ -392,7 +412,7 @@ def test_a_program_that_seems_to_bind_early_has_the_ports_of_its_source() -> Non
     ]
     found = inspect([Snapshot(Sockets.concatenate(parts), replace(ON_6_12, kernel="5.10.0"), origin="ss.txt")])
     row = found.rows[0]
-    early = find_remedy(row.path, row.usage, PAST_KNEE, found.findings)
+    early = find_remedy(row.path, row.usage, PAST_KNEE, SEARCH, found.findings)
     assert early.sentences == (
         (
             "Do: set IP_BIND_ADDRESS_NO_PORT before bind() if the program binds to port 0, as its ports suggest: bind()"
@@ -409,9 +429,9 @@ def test_a_program_that_seems_to_bind_early_has_the_ports_of_its_source() -> Non
     )
     words = "-n 1002 --rate 13000/min --closes-first client --today early --targets 4 --port-range 32768-60999"
     assert f"{words} --kernel 5.10.0 --tcp-tw-reuse 0 " in early.command
-    assert "IP_BIND_ADDRESS_NO_PORT" not in find_remedy(row.path, row.usage, PAST_KNEE).sentences[0]
+    assert "IP_BIND_ADDRESS_NO_PORT" not in find_remedy(row.path, row.usage, PAST_KNEE, SEARCH).sentences[0]
     [late] = [one for one in found.rows if one.path.source == "127.0.0.9"]
-    assert "--today" not in find_remedy(late.path, late.usage, PAST_KNEE, found.findings).command
+    assert "--today" not in find_remedy(late.path, late.usage, PAST_KNEE, SEARCH, found.findings).command
 
 
 def test_udp_has_a_port_once_for_every_target() -> None:

@@ -202,14 +202,16 @@ def inspect(
     )
     model = Model(forecaster.search_on(kernel), known_by, forecaster.costs_on(kernel))
     findings = find_suspicions(usages)
-    return Inspection(usages, rows, model, findings, _find_remedy(rows, findings, advise_options))
+    return Inspection(usages, rows, model, findings, _find_remedy(rows, model.algorithm, findings, advise_options))
 
 
-def _find_remedy(rows: Sequence[Row], findings: Sequence[Finding], advise_options: Sequence[str]) -> Remedy | None:
+def _find_remedy(
+    rows: Sequence[Row], algorithm: Algorithm, findings: Sequence[Finding], advise_options: Sequence[str]
+) -> Remedy | None:
     """What to do about the first path that needs attention; None if none does."""
     row = next((row for row in rows if row.needs_attention), None)
     if row is None:
         return None
     from connbench.inspect.remedy import find_remedy  # noqa: PLC0415  # a calm host needs nothing of what it loads
 
-    return find_remedy(row.path, row.usage, row.forecasts, findings, advise_options)
+    return find_remedy(row.path, row.usage, row.forecasts, algorithm, findings, advise_options)

@@ -14,6 +14,8 @@ advise computes from a load what inspect has measured, so the command line state
 - Ports that bind() took for other sockets: TCP searches probe them in vain, as they do reserved ones, so they are in
   `--reserved-ports`. With UDP they are open connections, because a UDP port is in use for every target. So they are
   with TCP if they would make a list too long to read.
+- The kernel of a file's host is not known: `--kernel` names a release with the search that the forecasts assume, which
+  the user can correct.
 - Of a program that seems to bind early, the ports of a source are in use for all of its targets: all of them count.
 """
 
@@ -28,7 +30,7 @@ from math import ceil
 
 import numpy as np
 
-from connbench.advice.kernels import NEWEST, OLDEST, OPTIONS, kernel_of, options_here
+from connbench.advice.kernels import Kernel, kernel_of, options_here
 from connbench.advice.scenario import BELOW_KNEE
 from connbench.findings import Finding
 from connbench.inspect.forecast import Forecast
@@ -36,11 +38,13 @@ from connbench.inspect.port_usage import PathUsage, Usage, usable_ports
 from connbench.inspect.snapshot import Settings
 from connbench.inspect.sockets import Mask, State
 from connbench.inspect.suspicions import EARLY_BIND, find_apart
-from connbench.linux.sockopts import NO_PORT
+from connbench.kernel_release import ONE_STEP_SINCE
+from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.linux.sysctl import PORT_RANGE, RESERVED_PORTS
 from connbench.model import MAX_PORT, MOST_ROWS, Endpoint, PortRange, Protocol
 from connbench.model.addresses import format_ports, is_of_one
 from connbench.model.time_wait import ALWAYS, REUSE_DELAY_S, TIME_WAIT_S, TIMESTAMPS, TW_REUSE, TimeWait
+from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.next_search import Half
 from connbench.strategies import STRATEGIES, Strategy
 from connbench.units import about, count
@@ -87,6 +91,7 @@ def find_remedy(
     path: PathUsage,
     usage: Usage,
     forecasts: Sequence[Forecast],
+    algorithm: Algorithm,
     findings: Sequence[Finding] = (),
     options: Sequence[str] = (),
 ) -> Remedy:
@@ -96,10 +101,12 @@ def find_remedy(
         path: The path.
         usage: All that is in use in its namespace.
         forecasts: Those of the path, that of a program without an option first.
+        algorithm: The search that they assume, if the release of the kernel is not known.
         findings: What else was found; without a suspicion of early bind nobody looks for its paths.
         options: Words that end the command line if the path is one of TCP: options of the search and of its costs.
     """
-    case = _Case(path, usage, tuple(forecasts), any(one.code == EARLY_BIND for one in findings))
+    release = usage.snapshot.settings.kernel or algorithm.release
+    case = _Case(path, usage, tuple(forecasts), release, any(one.code == EARLY_BIND for one in findings))
     first, *others = islice(_rules(case), MOST_SENTENCES)
     return Remedy((f"Do: {first}.", *(f"{one[0].upper()}{one[1:]}." for one in others)), _command(case, options))
 
@@ -126,6 +133,7 @@ class _Case:
     path: PathUsage
     usage: Usage
     forecasts: tuple[Forecast, ...]
+    release: str
     has_suspicion: bool
 
     @property
@@ -141,6 +149,11 @@ class _Case:
         """Whether the sockets are those of this network namespace, so that advise reads the same settings."""
         return not (self.usage.snapshot.origin or self.path.namespace)
 
+    @cached_property
+    def kernel(self) -> Kernel | None:
+        """The kernel of a file's host, by its release; None for this kernel, which can be asked."""
+        return kernel_of(self.release) if self.usage.snapshot.origin else None
+
     @property
     def now(self) -> Forecast:
         """The forecast of a program that leaves the port to the kernel, and sets no option for the search."""
@@ -152,11 +165,8 @@ class _Case:
 
     @cached_property
     def socket_options(self) -> frozenset[str]:
-        """Names of the socket options that the kernel has; all of them if the kernel is not known."""
-        if not self.usage.snapshot.origin:
-            return options_here()
-        kernel = kernel_of(self.settings.kernel)
-        return kernel.options if kernel else frozenset(one.name for one in OPTIONS)
+        """Names of the socket options that the kernel has."""
+        return self.kernel.options if self.kernel else options_here()
 
     @cached_property
     def load(self) -> _Load:
@@ -322,7 +332,10 @@ def _search(case: _Case) -> str:
     cure, now = case.cure, case.now
     if cure is None:
         return ""
-    use = f"use {cure.strategy} ({_strategy(cure).usage})"
+    strategy = _strategy(cure)
+    since = ".".join(map(str, ONE_STEP_SINCE)) if strategy.searches_range else LOCAL_PORT_RANGE.since
+    condition = "" if case.settings.kernel else f" if that host has Linux {since} or later"
+    use = f"use {cure.strategy} ({strategy.usage}){condition}"
     if not case.is_past_knee:
         return (
             f"{use} before {count(now.until_knee or 0)} more connections are open: without it each connect() then"
@@ -420,11 +433,9 @@ def _kernel_words(case: _Case, reserved: str | None) -> Iterator[str]:
     """
     settings = case.settings
     yield from ("--port-range", str(settings.ports))
-    kernel = kernel_of(settings.kernel) if case.usage.snapshot.origin else None
-    is_named = kernel is not None and OLDEST <= kernel.version <= NEWEST
-    if is_named:
-        yield from ("--kernel", settings.kernel)
-    if reserved or (reserved is not None and not is_named):
+    if case.kernel:
+        yield from ("--kernel", case.kernel.release)
+    if reserved or (reserved is not None and not case.kernel):
         yield from ("--reserved-ports", reserved)
     if case.is_tcp:
         yield from ("--tcp-tw-reuse", str(_reuse_value(case)))
