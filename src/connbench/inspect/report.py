@@ -169,6 +169,8 @@ def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
     where = _namespaces(inspection)
     sockets, paths = _counted(inspection.sockets, "socket"), _counted(inspection.paths, "path")
     yield "read", f"{sockets} of {where} in {about(seconds * NS_PER_S)}; {paths}"
+    for reason in dict.fromkeys(one.fallback for one in snapshots if one.fallback):
+        yield "", f"from /proc/net, which lists no port that is only bound: sock_diag answers {reason!r}"
     yield "ports", _ranges(inspection)
     if inspection.model:
         from connbench.report.model_text import origin_text, search

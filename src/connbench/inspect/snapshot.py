@@ -55,6 +55,7 @@ class Snapshot:
         origin: The name of the file that they were read from; empty if the kernel was asked.
         seconds: How long reading took.
         taken_at: When it was read, by time.monotonic().
+        fallback: Why /proc/net was read instead of a dump over netlink; empty if it was not.
         processes: The programs that have the sockets, by inode; None if nobody asked for them.
         devices: The names of devices by their indices, of a file: its indices are not those of this host.
     """
@@ -65,5 +66,6 @@ class Snapshot:
     origin: str = ""
     seconds: float = 0.0
     taken_at: float = 0.0
+    fallback: str = ""
     processes: Mapping[int, tuple[Process, ...]] | None = None
     devices: Mapping[int, str] = field(default_factory=dict)

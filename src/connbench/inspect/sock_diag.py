@@ -1,56 +1,33 @@
-"""Asks the kernel for all TCP and UDP sockets of a network namespace (NETLINK_SOCK_DIAG, sock_diag(7)).
+"""Decodes what the kernel says of all TCP and UDP sockets of a network namespace (NETLINK_SOCK_DIAG, sock_diag(7)).
 
-The kernel answers with a message a socket, in datagrams of up to 32 KB. numpy decodes about a megabyte of them at a
-time: no step of Python is taken for a socket, and what is not decoded yet takes no more memory than that.
+The kernel answers with a message for each socket. numpy decodes a megabyte of messages at a time: Python takes no step
+for a socket, and what is not decoded yet takes little memory.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import platform
 import socket
-import struct
-from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from connbench.errors import EnvironmentFault, reason_of
+from connbench.inspect.dump_file import read_dump
 from connbench.inspect.snapshot import Settings
 from connbench.inspect.sockets import UNKNOWN, Array, Indices, Mask, Sockets, State
 from connbench.linux import sysctl
-from connbench.linux.netlink import (
-    ANY,
-    ERROR_AT,
-    HEADER,
-    NETLINK_SOCK_DIAG,
-    NLM_F_DUMP,
-    NLM_F_DUMP_INTR,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
-    REQUEST,
-    SOCK_DIAG_BY_FAMILY,
-    TCPDIAG_GETSOCK,
-)
+from connbench.linux.faults import limit_fault
+from connbench.linux.netlink import HEADER, NLM_F_DUMP_INTR
+from connbench.linux.sock_dump import SEQUENCE, Request, SockDump
 from connbench.model import PortRange, parse_ports
 from connbench.model.time_wait import SETTINGS, TimeWait
 
-LARGEST_DATAGRAM = 1 << 16
-"""More bytes than a datagram of a dump has, which are up to 32 KB (`netlink_dump` in net/netlink/af_netlink.c)."""
-
-BLOCK = 1 << 20
-"""The bytes that are decoded at a time."""
-
 TRIES = 3
 """How often a dump is read from the beginning if the kernel could not complete it."""
-
-SEQUENCE = 0xC09BE9C5
-"""Every header of an answer has this sequence number, and hardly anything else does: numpy finds the headers by it."""
-
-TCP_REQUEST = struct.Struct("=4x2s2s16s16sIIIII")
-"""struct inet_diag_req: family, lengths, extensions; then ports, addresses, device, cookie, states, tables."""
 
 DIAG = np.dtype(
     [
@@ -74,29 +51,78 @@ DIAG = np.dtype(
 """struct nlmsghdr and struct inet_diag_msg. Attributes follow, which no column needs."""
 
 TIMER_TIME_WAIT = 3
+SHORTEST = HEADER.size // 4
+"""The words of a message that is a header alone."""
+
 MAPPED = 0xFFFF
 """The high half of the low word of an IPv4-mapped address; the high word is 0 (RFC 4291, section 2.5.5.2)."""
 
 Words = npt.NDArray[np.uint32]
 
-_WAY_OUT = "give inspect a file instead, made by `ss -tano`"
+_AGAIN = {errno.ENOBUFS, errno.EINTR}
+_NO_DUMP = {
+    errno.ENOENT,
+    errno.EOPNOTSUPP,
+    errno.EPROTONOSUPPORT,
+    errno.EAFNOSUPPORT,
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOSYS,
+}
+"""Without the modules tcp_diag, udp_diag and inet_diag, in a kernel that is not Linux's own, and in a sandbox."""
 
 
 def dump_sockets() -> Sockets:
+    """All TCP and UDP sockets of the network namespace that this thread is in; see `read_sockets`."""
+    return read_sockets(SockDump())[0]
+
+
+def read_sockets(dump: SockDump) -> tuple[Sockets, str]:
     """All TCP and UDP sockets of the network namespace that this thread is in.
 
-    Kernels before 6.8 do not list TCP sockets that are bound, but neither connected nor listening.
+    Kernels before 6.8 do not list TCP sockets that are bound, but neither connected nor listening; nor does /proc/net.
+
+    Args:
+        dump: The dump of that namespace, which was begun already.
+
+    Returns:
+        The sockets; and why they were read from /proc/net, or an empty string if the kernel listed them.
 
     Raises:
         EnvironmentFault: The kernel does not list them.
     """
-    # The older of the two requests for TCP lists both families in one pass: asked for IPv6 alone, the kernel takes 0.5
-    # s to pass over two million sockets of IPv4. Of UDP there is none.
-    requests = [(socket.IPPROTO_TCP, TCPDIAG_GETSOCK, TCP_REQUEST.pack(b"", b"", b"", b"", 0, 0, 0, ANY, 0))]
-    for family in (socket.AF_INET, socket.AF_INET6):
-        body = REQUEST.pack(family, socket.IPPROTO_UDP, 0, ANY, b"", b"", b"", b"", 0, 0, 0)
-        requests.append((socket.IPPROTO_UDP, SOCK_DIAG_BY_FAMILY, body))
-    return Sockets.concatenate([part for request in requests for part in _dump(*request)])
+    for tries_left in reversed(range(TRIES)):
+        try:
+            with dump:
+                return Sockets.concatenate([decode(messages, request) for request, messages in dump]), ""
+        except OSError as error:
+            if error.errno in _NO_DUMP:
+                return _read_proc(error)
+            if error.errno not in _AGAIN or not tries_left:
+                raise limit_fault(error) or _no_list(error) from error
+            dump = SockDump()
+    raise AssertionError  # the last try returns or raises
+
+
+def _read_proc(error: OSError) -> tuple[Sockets, str]:
+    """The sockets that /proc/net lists, where netlink gives an error."""
+    texts = []
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        with suppress(FileNotFoundError):  # as without IPv6
+            try:
+                texts.append(Path("/proc/net", name).read_bytes())
+            except PermissionError:
+                raise _no_list(error) from error
+    if not texts:
+        raise _no_list(error)
+    return read_dump(b"".join(texts), "/proc/net"), reason_of(error)
+
+
+def _no_list(error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"the kernel does not list its sockets (sock_diag): {reason_of(error)}",
+        "give inspect a file instead, made by `ss -tano`",
+    )
 
 
 def read_settings() -> Settings:
@@ -115,101 +141,36 @@ def read_settings() -> Settings:
     )
 
 
-def _dump(protocol: int, kind: int, body: bytes) -> list[Sockets]:
-    """The sockets that a request asks for, in parts.
+def decode(messages: bytes, request: Request) -> Sockets:
+    """The sockets of some messages.
 
     Args:
-        protocol: Their protocol.
-        kind: The type of the request, and of the messages that answer it.
-        body: What follows the header of the request.
-
-    Raises:
-        EnvironmentFault: The kernel does not list them.
-    """
-    for tries_left in reversed(range(TRIES)):
-        try:
-            return [decode(words, kind, protocol) for words in _read_blocks(kind, body)]
-        except OSError as error:
-            if error.errno not in {errno.ENOBUFS, errno.EINTR} or not tries_left:
-                raise EnvironmentFault(f"the kernel does not list its sockets: {reason_of(error)}", _WAY_OUT) from error
-    raise AssertionError  # the last try returns or raises
-
-
-def _read_blocks(kind: int, body: bytes) -> Iterator[Words]:
-    """The answer to a request, in blocks of whole messages. Each block takes the place of the one before.
-
-    Raises:
-        OSError: As the kernel answered.
-    """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
-        flags = NLM_F_REQUEST | NLM_F_DUMP
-        netlink.send(HEADER.pack(HEADER.size + len(body), kind, flags, SEQUENCE, 0) + body)
-        block = memoryview(bytearray(BLOCK))
-        is_done = False
-        while not is_done:
-            end = 0
-            while not is_done and end <= BLOCK - LARGEST_DATAGRAM:
-                size = netlink.recv_into(block[end:], LARGEST_DATAGRAM, socket.MSG_TRUNC)
-                if not HEADER.size <= size <= LARGEST_DATAGRAM:
-                    raise OSError(errno.EMSGSIZE, f"it sent a datagram of {size} bytes")
-                is_done = _is_last(block[end : end + size])
-                end += _aligned(size)
-            yield np.frombuffer(block[:end], dtype=np.uint32)
-
-
-def _is_last(datagram: memoryview) -> bool:
-    """Whether a datagram ends the dump. The message that does is its last one, or its only one.
-
-    Raises:
-        OSError: The dump ends by an error.
-    """
-    _, kind, *_ = HEADER.unpack_from(datagram)
-    if kind == NLMSG_ERROR:
-        _raise_error(datagram)
-    last = datagram[-HEADER.size - 4 :]
-    length, kind, _, sequence, _ = HEADER.unpack_from(last)
-    if (length, kind, sequence) != (len(last), NLMSG_DONE, SEQUENCE):
-        return False
-    _raise_error(last)
-    return True
-
-
-def _raise_error(message: memoryview) -> None:
-    (number,) = struct.unpack_from("=i", message, ERROR_AT)
-    if number < 0:
-        raise OSError(-number, os.strerror(-number))
-
-
-def _aligned(size: int) -> int:
-    return size + 3 & ~3
-
-
-def decode(words: Words, kind: int, protocol: int) -> Sockets:
-    """The sockets of a block of messages.
-
-    Args:
-        words: The messages one after the other, each aligned to a word.
-        kind: The type of those that have a socket.
-        protocol: The protocol of the sockets.
+        messages: The messages one after the other, each aligned to a word.
+        request: What they answer.
 
     Raises:
         OSError: The sockets changed while the kernel listed them (EINTR), or the messages are none (EBADMSG).
     """
+    words = np.frombuffer(messages, dtype=np.uint32)
     starts = find_messages(words)
     halves = words.view(np.uint16)
     if (halves[2 * starts + 3] & NLM_F_DUMP_INTR).any():
         raise OSError(errno.EINTR, "they changed while it listed them")
-    starts = starts[halves[2 * starts + 2] == kind]
+    starts = starts[halves[2 * starts + 2] == request.kind]
     if (words[starts] < DIAG.itemsize).any():
         raise OSError(errno.EBADMSG, "a message is too short for a socket")
     room = max(0, len(words) - DIAG.itemsize // 4 + 1)
     found = np.ndarray((room,), DIAG, words, strides=(4,))[starts]  # a message can begin at each word
     (local, remote), is_ipv4 = _addresses(found)
-    is_time_wait = (found["timer"] == TIMER_TIME_WAIT) & (found["state"] == State.TIME_WAIT)
+    state = found["state"].copy()  # a view would keep `found`
+    if request.protocol == socket.IPPROTO_TCP:
+        # The kernel lists no other in this state (`inet_diag_dump_icsk` in net/ipv4/inet_diag.c).
+        state[state == State.CLOSE] = State.BOUND_INACTIVE
+    is_time_wait = (found["timer"] == TIMER_TIME_WAIT) & (state == State.TIME_WAIT)
     return Sockets.of(
-        protocol=np.full(len(found), protocol, dtype=np.uint8),
+        protocol=np.full(len(found), request.protocol, dtype=np.uint8),
         family=np.where(is_ipv4, np.uint8(4), np.uint8(6)),
-        state=found["state"].copy(),  # a view would keep `found`
+        state=state,
         expires_ms=np.where(is_time_wait, found["expires_ms"].view(np.int32), np.int32(UNKNOWN)),
         interface=found["interface"].copy(),
         local=local,
@@ -230,15 +191,16 @@ def find_messages(words: Words) -> Indices:
     Raises:
         OSError: The block is not made of messages (EBADMSG).
     """
-    starts = np.flatnonzero(words == SEQUENCE) - 2
-    ends = starts + _lengths(words[starts])
-    if np.array_equal(np.append(starts, len(words)), np.append(0, ends)):
+    starts = np.flatnonzero(words[2:] == SEQUENCE)
+    lengths = _lengths(words[starts])
+    are_chained = np.array_equal(np.append(starts, len(words)), np.append(0, starts + lengths))
+    if are_chained and (lengths >= SHORTEST).all():
         return starts
     followed, at = [], 0
     while at < len(words):
         followed.append(at)
         length = int(_lengths(words[at]))
-        if length < HEADER.size // 4 or at + length > len(words):
+        if length < SHORTEST or at + length > len(words):
             raise OSError(errno.EBADMSG, "it sent messages that cannot be read")
         at += length
     return np.array(followed, dtype=np.intp)
