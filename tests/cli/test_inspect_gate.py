@@ -113,7 +113,7 @@ def test_bug_is_unknown_to_nagios() -> None:
     code = (
         "import sys; from connbench.inspect import sock_diag; from connbench import commands\n"
         "def fail(*_): raise KeyError('a bug')\n"
-        "sock_diag.dump_sockets = fail\n"
+        "sock_diag.read_sockets = fail\n"
         "commands.main(['inspect', '--nagios'])"
     )
     broken = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import click
@@ -47,9 +48,9 @@ if TYPE_CHECKING:
     from connbench.inspect.inspection import Inspection
     from connbench.inspect.path_gate import Judgement
     from connbench.inspect.rates import Comparison
-    from connbench.inspect.snapshot import Snapshot
     from connbench.inspect.watch import Moment
     from connbench.interrupts import Interrupts
+    from connbench.linux.network_namespaces import NetworkNamespace
     from connbench.model import Endpoint, PortRange
     from connbench.portmodel.calibration import Calibration
     from connbench.thresholds import Failure
@@ -149,6 +150,19 @@ def _condition(option: str) -> Callable[[str], Threshold]:
 @reserved_ports_option("none; for FILE alone")
 @tw_reuse_option("2; for FILE alone")
 @option(
+    Section.INPUT,
+    "--netns",
+    "namespace_name",
+    metavar="NAME|PID",
+    help="Read another network namespace: that of a name in /run/netns or /run/docker/netns, or of a process (root).",
+)
+@option(
+    Section.INPUT,
+    "--all-netns",
+    is_flag=True,
+    help="Read every network namespace that a process or a mount names, as those of containers (root).",
+)
+@option(
     Section.OUTPUT,
     "--top",
     type=count(low=0, high=MOST_ROWS),
@@ -227,6 +241,8 @@ def command(  # noqa: PLR0913  # one for each option
     ports: PortRange | None,
     reserved: frozenset[int] | None,
     tw_reuse: int | None,
+    namespace_name: str | None,
+    all_netns: bool,
     top: int,
     with_processes: bool,
     thresholds: tuple[Threshold, ...],
@@ -245,6 +261,7 @@ def command(  # noqa: PLR0913  # one for each option
     \b
       connbench inspect
       connbench inspect --watch 1
+      connbench inspect --netns web
       ss -tano | connbench inspect -
 
     A port serves one connection of each path: source, target and target port. inspect reads the sockets of this network
@@ -254,24 +271,32 @@ def command(  # noqa: PLR0913  # one for each option
     -o, ss and netstat do not print how long a port stays in TIME_WAIT.
     """  # noqa: D301  # click wants the character \b itself
     from connbench.inspect.file_host import FileHost
-    from connbench.inspect.forecast import Forecaster
-    from connbench.inspect.inspection import inspect
+    from connbench.inspect.live import read_live
 
     host = FileHost(ports, reserved, tw_reuse)
     of_this_host = {"--watch": interval_s, "--exporter": exporter, "--process": with_processes or None}
+    of_this_host |= {"--netns": namespace_name, "--all-netns": all_netns or None}
     _check_file_options(file, host.said, of_this_host)
-    costs = _read_costs(calibrating, is_here=file is None) if calibrating else None
-    forecaster = Forecaster(ALGORITHMS[algorithm] if algorithm else None, costs, window)
+
+    @cache
+    def forecaster() -> Forecaster:
+        from connbench.inspect.forecast import Forecaster
+
+        costs = _read_costs(calibrating, is_here=file is None) if calibrating else None
+        return Forecaster(ALGORITHMS[algorithm] if algorithm else None, costs, window)
 
     advise_options = [*(("--algorithm", algorithm) if algorithm else ())]
     advise_options += [word for file in calibrating for word in ("--calibrate", str(file))]
 
     def take(comparison: Comparison | None = None) -> Inspection:
-        snapshot = host.read(file) if file else _read_live(with_processes=with_processes)
-        found = inspect([snapshot], top or None, comparison, forecaster, advise_options)
+        namespaces = _namespaces(namespace_name, is_all=all_netns)
+        snapshots = [host.read(file)] if file else read_live(namespaces, with_processes=with_processes)
+        from connbench.inspect.inspection import inspect  # numpy is loaded while the kernel lists the sockets
+
+        found = inspect(snapshots, top or None, comparison, forecaster(), advise_options)
         if not file:
             return found
-        findings = (*found.findings, *host.find_other_range(snapshot))
+        findings = (*found.findings, *host.find_other_range(snapshots[0]))
         return replace(found, assumed=host.assumed(), findings=findings)
 
     if warnings and not nagios:
@@ -284,15 +309,15 @@ def command(  # noqa: PLR0913  # one for each option
         address = None if exporter is None else exporter_address(exporter)
         _check_watch_format(output_format, has_exporter=address is not None)
         options = WatchOptions(interval_s or EXPORTER_INTERVAL_S, duration_s, output_format, address)
-        return _watch(take, _judge(thresholds, forecaster), options, interrupts)
+        return _watch(take, _judge(thresholds, forecaster()), options, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch and --exporter", "give --watch, too")
     inspection = take()
     if nagios:
-        return _answer(inspection, warnings, thresholds, forecaster)
+        return _answer(inspection, warnings, thresholds, forecaster())
     text = {"width": width(), "bold": can_be_bold()} if output_format == TEXT else {}
     print_text(FORMATS[output_format](inspection, **text).rstrip("\n"))
-    return _conclude(inspection, thresholds, forecaster)
+    return _conclude(inspection, thresholds, forecaster())
 
 
 def _conclude(inspection: Inspection, thresholds: tuple[Threshold, ...], forecaster: Forecaster) -> int:
@@ -351,18 +376,28 @@ def _read_costs(files: tuple[Path, ...], *, is_here: bool) -> Calibration:
     return calibration
 
 
-def _read_live(*, with_processes: bool) -> Snapshot:
-    from connbench.inspect.snapshot import Snapshot
-    from connbench.inspect.sock_diag import dump_sockets, read_settings
+def _namespaces(name: str | None, *, is_all: bool) -> Sequence[NetworkNamespace]:
+    """The namespaces to read.
 
-    begun = time.monotonic()
-    settings, sockets = read_settings(), dump_sockets()
-    processes = None
-    if with_processes:
-        from connbench.inspect.processes import find_processes
+    Raises:
+        UsageError: Both options are given.
+    """
+    from connbench.linux.network_namespaces import OWN, find_namespace, find_namespaces
 
-        processes = find_processes(sockets.inode[sockets.inode > 0])
-    return Snapshot(sockets, settings, seconds=time.monotonic() - begun, taken_at=begun, processes=processes)
+    if is_all and name is not None:
+        raise UsageError("--netns and --all-netns exclude each other", "leave out one of them")
+    if not is_all:
+        return [OWN if name is None else find_namespace(name)]
+    namespaces, hidden = find_namespaces()
+    if hidden:
+        _warn_of_hidden(hidden)
+    return namespaces
+
+
+@cache
+def _warn_of_hidden(processes: int) -> None:
+    message = f"processes whose /proc/PID/ns root may not read: {processes}; their network namespaces may be missing"
+    warn(Finding("netns", Severity.WARNING, message, "run it with CAP_SYS_PTRACE, outside of a container"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +438,7 @@ def _watch(
         TargetError: The exporter cannot listen there.
         Interrupted: SIGHUP or SIGQUIT came.
     """
+    import connbench.inspect.forecast
     import connbench.inspect.sock_diag  # noqa: F401  # before the first interval begins: loading numpy takes long
     from connbench.commands.screen import has_screen
     from connbench.inspect.rates import Comparison

@@ -1,0 +1,57 @@
+"""Reads network namespaces of this host as they are now.
+
+numpy is loaded only while the kernel lists the sockets of the first one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from connbench.linux.network_namespaces import NamespaceGoneError, NetworkNamespace
+from connbench.linux.sock_dump import SockDump
+
+if TYPE_CHECKING:
+    from connbench.inspect.snapshot import Snapshot
+
+
+def read_live(namespaces: Sequence[NetworkNamespace], *, with_processes: bool = False) -> list[Snapshot]:
+    """The sockets and the settings of namespaces. Of several, one that ends meanwhile is left out.
+
+    Args:
+        namespaces: The namespaces, at least one.
+        with_processes: Whether to look for the programs that have the sockets.
+
+    Raises:
+        EnvironmentFault: The only one exists no more, this user may not enter one, or the kernel does not list its
+            sockets.
+    """
+    found = []
+    for namespace in namespaces:
+        try:
+            found.append(_read(namespace, with_processes=with_processes))
+        except NamespaceGoneError:
+            if len(namespaces) == 1:
+                raise
+    return found
+
+
+def _read(namespace: NetworkNamespace, *, with_processes: bool) -> Snapshot:
+    with namespace.entered():
+        begun = time.monotonic()
+        dump = SockDump()
+        from connbench.inspect.snapshot import Snapshot  # noqa: PLC0415  # while the kernel lists the sockets
+        from connbench.inspect.sock_diag import read_settings, read_sockets  # noqa: PLC0415  # as above
+
+        sockets, fallback = read_sockets(dump)
+        settings = read_settings()
+    seconds = dump.seconds or time.monotonic() - begun  # /proc/net may have been read instead
+    processes = None
+    if with_processes:
+        from connbench.inspect.processes import find_processes  # noqa: PLC0415  # only where they are wanted
+
+        processes = find_processes(sockets.inode[sockets.inode > 0])
+    return Snapshot(
+        sockets, settings, namespace.name, seconds=seconds, taken_at=begun, fallback=fallback, processes=processes
+    )
