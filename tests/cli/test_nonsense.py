@@ -21,6 +21,8 @@ from connbench import commands as cli
 from connbench.advice import advice
 from connbench.commands import session as measuring
 from connbench.errors import ExitCode
+from connbench.inspect import command as inspect_command
+from connbench.inspect import inspection
 from connbench.interrupts import Interrupts
 from connbench.planner import planner as make
 from connbench.portmodel import prediction as predict
@@ -54,6 +56,7 @@ BESIDE = {
     "--churn-rate": ["--churn", "10"],
     "--close": ["--churn", "10"],
     "--delay": ["--link", "veth"],
+    "--duration": ["--watch", "1"],
     "--hold": ["--rate", "1/s"],
     "--placement": ["--strategy", "window"],
     "--window": ["--strategy", "window"],
@@ -89,6 +92,8 @@ def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setattr(advice, "advise", _reached)
         patch.setattr(server, "serving", _reached)
         patch.setattr(trace_command, "watch", _reached)
+        patch.setattr(inspection, "inspect", _reached)
+        patch.setattr(inspect_command, "_watch", _reached)
         patch.chdir(tmp_path_factory.mktemp("nonsense"))
         result = result_of({PLAIN: [round_of(samples_of([10_000] * 20))]})
         Path("result.json").write_text(json_document(result), encoding="utf-8")
