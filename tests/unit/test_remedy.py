@@ -207,6 +207,18 @@ def test_a_live_host_is_asked_which_options_it_has(monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_where_the_kernel_cannot_be_asked_its_release_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that allows sockets of netlink alone has no socket to set an option of."""
+
+    def refuse() -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(remedy, "options_here", refuse)
+    for kernel, has_option in (("6.12.1", True), ("5.10.0", False)):
+        found = usage_of(sockets(EVERY[:18_232]), settings=replace(ON_6_12, kernel=kernel), origin="")
+        assert ("use range" in remedy_of(found, PAST_KNEE).sentences[0]) == has_option
+
+
 def test_a_window_that_often_fails_is_compared_with_its_further_tries() -> None:
     """Ten calls of 50 µs until one finds a port are worth it where one call takes 1.1 ms, not where it takes 0.9 ms."""
     window = Forecast("window 500", None, 490.0, 0.9, 50_000.0, None, 10_000)

@@ -7,8 +7,8 @@ advise computes from a load what inspect has measured, so the command line state
 
 - Connections open: `-n`. Those in TIME_WAIT: `--rate`, as many a minute, because that is how long a connection is there
   (Little's law), and `--closes-first client`, as only the side that closes first has TIME_WAIT. Where connect() takes
-  their ports again after tcp_tw_reuse_delay, a second, only the younger ones have ports in use: as many a second. None
-  of them need no rate: the server closes first, or connections stay open.
+  their ports again after tcp_tw_reuse_delay, a second, only the younger ones have ports in use: as many a second.
+  Without such ports there is no rate: the server closes first, or connections stay open.
 - advise assumes one open connection at least, and that the connections of several sources are spread evenly. So sources
   count whose paths to the target are about as full as this one, and each has as many connections as this one.
 - Ports that bind() took for other sockets: TCP searches probe them in vain, as they do reserved ones, so they are in
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -30,7 +31,7 @@ from math import ceil
 
 import numpy as np
 
-from connbench.advice.kernels import Kernel, kernel_of, options_here
+from connbench.advice.kernels import kernel_of, options_here
 from connbench.advice.scenario import BELOW_KNEE
 from connbench.findings import Finding
 from connbench.inspect.forecast import Forecast
@@ -149,11 +150,6 @@ class _Case:
         """Whether the sockets are those of this network namespace, so that advise reads the same settings."""
         return not (self.usage.snapshot.origin or self.path.namespace)
 
-    @cached_property
-    def kernel(self) -> Kernel | None:
-        """The kernel of a file's host, by its release; None for this kernel, which can be asked."""
-        return kernel_of(self.release) if self.usage.snapshot.origin else None
-
     @property
     def now(self) -> Forecast:
         """The forecast of a program that leaves the port to the kernel, and sets no option for the search."""
@@ -165,8 +161,12 @@ class _Case:
 
     @cached_property
     def socket_options(self) -> frozenset[str]:
-        """Names of the socket options that the kernel has."""
-        return self.kernel.options if self.kernel else options_here()
+        """Names of the socket options that the kernel has; by its release where it cannot be asked."""
+        if not self.usage.snapshot.origin:
+            with suppress(OSError):  # a sandbox may allow sockets of netlink alone
+                return options_here()
+        kernel = kernel_of(self.release)
+        return kernel.options if kernel else frozenset()
 
     @cached_property
     def load(self) -> _Load:
@@ -431,11 +431,11 @@ def _kernel_words(case: _Case, reserved: str | None) -> Iterator[str]:
         case: The path.
         reserved: The reserved ports; None if advise reads them itself.
     """
-    settings = case.settings
-    yield from ("--port-range", str(settings.ports))
-    if case.kernel:
-        yield from ("--kernel", case.kernel.release)
-    if reserved or (reserved is not None and not case.kernel):
+    is_file = bool(case.usage.snapshot.origin)
+    yield from ("--port-range", str(case.settings.ports))
+    if is_file:
+        yield from ("--kernel", case.release)
+    if reserved or (reserved is not None and not is_file):
         yield from ("--reserved-ports", reserved)
     if case.is_tcp:
         yield from ("--tcp-tw-reuse", str(_reuse_value(case)))
