@@ -139,3 +139,11 @@ def test_inspect_counts_the_sockets_of_all_users() -> None:
     assert (shown.returncode, shown.stderr) == (ExitCode.OK, "")
     [row] = json.loads(shown.stdout)["rows"]
     assert (row["target"], row["target_port"], row["used"], row["established"]) == ("127.0.0.1", 8080, 40, 40)
+
+
+def test_inspect_enters_no_namespace_of_root() -> None:
+    """The message says what is needed."""
+    with serving() as server:
+        refused = as_nobody("inspect", "--netns", str(server.pid), inside=("--nofile", "1024"))
+    assert (refused.returncode, refused.stdout) == (ExitCode.ENVIRONMENT, "")
+    assert "run it as root" in refused.stderr
