@@ -145,7 +145,7 @@ def _condition(option: str) -> Callable[[str], Threshold]:
     "ports",
     type=read_ports,
     metavar=PORTS,
-    help="With FILE: the port range of the host that it is from; host takes this host's.  [default: 32768-60999]",
+    help="Read FILE as from a host with this port range; host takes this host's.  [default: 32768-60999]",
 )
 @reserved_ports_option("none; for FILE alone")
 @tw_reuse_option("2; for FILE alone")
@@ -207,7 +207,7 @@ def _condition(option: str) -> Callable[[str], Threshold]:
     type=count(low=1, high=MAX_PORT),
     default=DEFAULT_WINDOW,
     show_default=True,
-    help="Forecast connect() in random windows of N ports.",
+    help="Use random windows of N ports in the forecast.",
 )
 @algorithm_option("that of this kernel's release; with FILE 6.8")
 @calibrate_option
@@ -217,7 +217,7 @@ def _condition(option: str) -> Callable[[str], Threshold]:
     "--watch",
     "interval_s",
     type=INTERVAL,
-    help="Inspect anew after each interval of this length, until q or Ctrl-C. A number alone is in seconds.",
+    help="Read the sockets anew after each interval of this length, until q or Ctrl-C. A number alone is in seconds.",
 )
 @option(
     Section.WATCH,
@@ -262,7 +262,7 @@ def command(  # noqa: PLR0913  # one for each option
       connbench inspect
       connbench inspect --watch 1
       connbench inspect --netns web
-      ss -tano | connbench inspect -
+      connbench inspect dump.txt
 
     A port serves one connection of each path: source, target and target port. inspect reads the sockets of this network
     namespace from the kernel, and counts the ports in use on each path. It needs no root, and changes nothing.
