@@ -400,6 +400,18 @@ def test_an_error_restores_the_terminal(host: subprocess.Popen[str]) -> None:
         assert is_as_before(shown)
 
 
+def test_a_namespace_that_goes_ends_its_watch(host: subprocess.Popen[str]) -> None:
+    """With the process that named it: exit code 4, and the message stands on the screen that the user sees then."""
+    change(host, 2, 3)
+    with terminal(inspect_line(host, "--netns", str(host.pid), "--watch", "0.2")) as shown:
+        shown.read_until(ENTERS + r".*127.0.0.2:39999 +3 ")
+        host.kill()
+        host.wait()
+        shown.read_until(LEAVES + rf".*connbench: there is no process {host.pid}")
+        assert shown.process.wait(HANG_S) == ExitCode.ENVIRONMENT
+        assert is_as_before(shown)
+
+
 SHELL = """
 import os, signal, sys, termios
 before = termios.tcgetattr(0)
