@@ -6,10 +6,10 @@ LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all environments lint format overhead in-flight contention accuracy files columns pictures explain kernel-lab clean
+.PHONY: help setup packages kernels run test test-all environments lint format overhead in-flight contention accuracy inspect-speed files columns pictures explain kernel-lab clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Of the Python that was asked for: with another one the environment is made anew.
 # pip prints nothing of a build that succeeds, but its log has the line that says why setup.py built no loop in C.
@@ -70,6 +70,9 @@ contention: $(READY) ## Connections a second with 1 to 64 workers, and of NEPER=
 
 accuracy: $(READY) ## How well model and profile go with this machine: some minutes
 	$(BIN)/python scripts/accuracy.py
+
+inspect-speed: $(READY) ## How long inspect takes with 56,512 and a million connections open; root, idle CPUs
+	$(BIN)/python scripts/inspect_speed.py
 
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py
