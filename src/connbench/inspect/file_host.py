@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from connbench.findings import Finding, Severity
-from connbench.inspect.port_usage import usage
-from connbench.inspect.snapshot import Settings, Snapshot
-from connbench.inspect.sockets import Sockets
 from connbench.linux.sysctl import PORT_RANGE
 from connbench.model import MAX_PORT, PortRange
 from connbench.model.time_wait import USUAL, TimeWait
 from connbench.units import count
+
+if TYPE_CHECKING:
+    from connbench.inspect.snapshot import Settings, Snapshot
+    from connbench.inspect.sockets import Sockets
 
 USUAL_PORTS = PortRange(32768, 60999)
 """The default of net.ipv4.ip_local_port_range."""
@@ -47,6 +49,8 @@ class FileHost:
     @property
     def settings(self) -> Settings:
         """Its settings; the defaults of current kernels where no option says them."""
+        from connbench.inspect.snapshot import Settings  # noqa: PLC0415  # loads numpy: see `connbench.inspect.live`
+
         time_wait = USUAL if self.tw_reuse is None else TimeWait(self.tw_reuse)
         return Settings(self.ports or USUAL_PORTS, self.reserved or frozenset(), time_wait)
 
@@ -68,6 +72,7 @@ class FileHost:
         """
         # What reads files takes long to load, and an inspection of this host needs none of it.
         from connbench.inspect.dump_file import DUMP, read_dump  # noqa: PLC0415  # as above
+        from connbench.inspect.snapshot import Snapshot  # noqa: PLC0415  # as above
         from connbench.results.input_file import read_document  # noqa: PLC0415  # as above
 
         devices: dict[int, str] = {}
@@ -82,6 +87,8 @@ class FileHost:
 
     def find_other_range(self, snapshot: Snapshot) -> list[Finding]:
         """Whether the outgoing connections of its dump have local ports that the range lacks which is assumed."""
+        from connbench.inspect.port_usage import usage  # noqa: PLC0415  # as above
+
         if self.ports:
             return []
         assumed = snapshot.settings.ports

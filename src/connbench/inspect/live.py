@@ -41,7 +41,9 @@ def _read(namespace: NetworkNamespace, *, with_processes: bool) -> Snapshot:
     with namespace.entered():
         begun = time.monotonic()
         dump = SockDump()
-        from connbench.inspect.snapshot import Snapshot  # noqa: PLC0415  # while the kernel lists the sockets
+        # While the kernel lists the sockets, all is loaded that the caller needs for them.
+        import connbench.inspect.inspection  # noqa: F401, PLC0415  # as above
+        from connbench.inspect.snapshot import Snapshot  # noqa: PLC0415  # as above
         from connbench.inspect.sock_diag import read_settings, read_sockets  # noqa: PLC0415  # as above
 
         sockets, fallback = read_sockets(dump)

@@ -35,7 +35,7 @@ from connbench.advice.kernels import kernel_of, options_here
 from connbench.advice.scenario import BELOW_KNEE
 from connbench.findings import Finding
 from connbench.inspect.forecast import Forecast
-from connbench.inspect.port_usage import PathUsage, Usage, usable_ports
+from connbench.inspect.port_usage import PathUsage, Usage, distinct_ports, usable_ports
 from connbench.inspect.snapshot import Settings
 from connbench.inspect.sockets import Mask, State
 from connbench.inspect.suspicions import EARLY_BIND, find_apart
@@ -176,8 +176,8 @@ class _Case:
         its = sockets[chosen]
         usable = usable_ports(self.settings)[its.local_port]
         is_waiting = its.state == State.TIME_WAIT
-        connected = np.unique(its.local_port[usable & ~is_waiting])
-        waiting = np.setdiff1d(its.local_port[usable & is_waiting], connected)
+        connected = distinct_ports(its.local_port[usable & ~is_waiting])
+        waiting = np.setdiff1d(distinct_ports(its.local_port[usable & is_waiting]), connected, assume_unique=True)
         targets = 1
         if self.binds_early:
             targets = len(np.unique(np.column_stack((its.remote, its.remote_port)), axis=0))

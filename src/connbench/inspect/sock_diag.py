@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.errors import EnvironmentFault, reason_of
-from connbench.inspect.dump_file import read_dump
 from connbench.inspect.snapshot import Settings
 from connbench.inspect.sockets import UNKNOWN, Array, Indices, Mask, Sockets, State
 from connbench.linux import sysctl
@@ -106,6 +105,8 @@ def read_sockets(dump: SockDump) -> tuple[Sockets, str]:
 
 def _read_proc(error: OSError) -> tuple[Sockets, str]:
     """The sockets that /proc/net lists, where netlink gives an error."""
+    from connbench.inspect.dump_file import read_dump  # noqa: PLC0415  # it takes long to load
+
     texts = []
     for name in ("tcp", "tcp6", "udp", "udp6"):
         with suppress(FileNotFoundError):  # as without IPv6

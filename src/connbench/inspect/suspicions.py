@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connbench.findings import Finding, Severity
-from connbench.inspect.port_usage import Usage, mix, usable_ports
+from connbench.inspect.port_usage import Usage, distinct_ports, mix, usable_ports
 from connbench.inspect.sockets import Array, Indices, Mask, State, address_text
 from connbench.linux.sysctl import RESERVED_PORTS
 from connbench.model import Endpoint
@@ -311,10 +311,11 @@ def find_late(usage: Usage, ports: PortsOfPaths) -> list[Late]:
     number, total = _sum_of(group, is_late), _sum_of(group, np.ones(len(ports)))
     ports = ports[(number >= FEWEST_OF_PARITY) & (number >= MOSTLY * total)]
     usable = np.flatnonzero(usable_ports(usage.snapshot.settings))
-    first = np.setdiff1d(usable[usable % 2 != late], usage.blocked)
+    first = np.setdiff1d(usable[usable % 2 != late], usage.blocked, assume_unique=True)
     found = []
     for chosen in _split(ports, ports.source):
-        many, free = int(np.count_nonzero(chosen.port % 2 == late)), len(np.setdiff1d(first, chosen.port))
+        many = int(np.count_nonzero(chosen.port % 2 == late))
+        free = len(np.setdiff1d(first, distinct_ports(chosen.port), assume_unique=True))
         if free >= many:
             found.append(Late(np.unique(chosen.path), len(chosen), many, free))
     return found
