@@ -92,7 +92,7 @@ class OutputError(ConnbenchError):
 
 
 class InputError(ConnbenchError):
-    """A result file cannot be read."""
+    """A result file, or a dump of sockets, cannot be read."""
 
     exit_code = ExitCode.INPUT
 

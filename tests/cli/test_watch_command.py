@@ -385,18 +385,33 @@ def test_a_signal_restores_the_terminal(number: signal.Signals, code: int, host:
 
 
 def test_an_error_restores_the_terminal(host: subprocess.Popen[str]) -> None:
-    """The message stands on the screen that the user sees then."""
+    """Its message and earlier ones stand on the screen that the user sees then."""
     broken = (
+        "import sys\n"
         "from connbench.inspect import watch\n"
-        "def fail(self, width, height): raise RuntimeError('cannot draw')\n"
+        "def fail(self, width, height):\n"
+        "    print('said before', file=sys.stderr)\n"
+        "    raise RuntimeError('cannot draw')\n"
         "watch.View.lines = fail\n"
         "from connbench.__main__ import main; main()\n"
     )
     command = inspect_line(host, "--watch", "1")
     at = command.index(COMMAND)
     with terminal([*command[:at], sys.executable, "-c", broken, *command[at + 1 :]]) as shown:
-        shown.read_until(ENTERS + ".*" + LEAVES + ".*cannot draw")
+        shown.read_until(ENTERS + ".*" + LEAVES + ".*said before.*cannot draw")
         assert shown.process.wait(HANG_S) == ExitCode.BUG
+        assert is_as_before(shown)
+
+
+def test_a_namespace_that_goes_ends_its_watch(host: subprocess.Popen[str]) -> None:
+    """With the process that named it: exit code 4, and the message stands on the screen that the user sees then."""
+    change(host, 2, 3)
+    with terminal(inspect_line(host, "--netns", str(host.pid), "--watch", "0.2")) as shown:
+        shown.read_until(ENTERS + r".*127.0.0.2:39999 +3 ")
+        host.kill()
+        host.wait()
+        shown.read_until(LEAVES + rf".*connbench: there is no process {host.pid}")
+        assert shown.process.wait(HANG_S) == ExitCode.ENVIRONMENT
         assert is_as_before(shown)
 
 

@@ -82,6 +82,38 @@ sys.stdin.readline()
 """
 """Uses ports in several ways, and at a line on stdin connects to one target until that fails; prints how often."""
 
+UDP_UNTIL_FULL = """
+import contextlib, socket, sys
+
+def bound(address, port):
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind((address, port))
+    return sock
+
+def connect(target):
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.connect(target)
+    return sock
+
+target, other = ("127.0.0.2", 53), ("127.0.0.3", 53)
+held = [bound("127.0.0.5", 40000), bound("127.0.0.6", 40001), bound("0.0.0.0", 40002)]
+held[0].connect(target)
+with contextlib.suppress(OSError):  # no IPv6 here
+    held.append(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+    held[-1].bind(("::1", 40003))
+held += [connect(address) for address in (*[target] * 3, *[other] * 4)]
+print("ready", flush=True)
+sys.stdin.readline()
+made = []
+try:
+    while True:
+        made.append(connect(target))
+except OSError as error:
+    print(len(made), error.errno, flush=True)
+sys.stdin.readline()
+"""
+"""The same with UDP, where only the socket of IPv6 takes no port from IPv4."""
+
 PathKey = tuple[str, str, str, int, int]
 """Protocol, source, target, target port, and the index of the device that its sockets are bound to."""
 
@@ -327,3 +359,17 @@ def test_as_many_ports_are_free_as_connect_finds() -> None:
     assert states == {"ESTAB": 10, "TIME-WAIT": 3}
     assert usable == 64 - 2 - (3 if knows_bound_sockets() else 1)
     assert made == 64 - 2 - 3 - len(ports)
+
+
+def test_as_many_udp_ports_are_free_as_connect_finds() -> None:
+    """connect() of an unbound UDP socket passes over each port that another one has, for whatever source and target."""
+    given = ("--sysctl", "net.ipv4.ip_local_port_range=40000 40031")
+    with started([*INSIDE, *given, "--", sys.executable, "-c", UDP_UNTIL_FULL]) as process:
+        assert heard(process) == "ready\n", process.communicate()[1]
+        document = json.loads(inside(process.pid, sys.executable, "-c", USAGE))
+        [row] = [one for one in document["rows"] if one[0][1:3] == [SOURCE, "127.0.0.2"]]
+        tell(process)
+        made, error = map(int, heard(process).split())
+    _, ports, _, usable, _ = row
+    assert error == errno.EAGAIN
+    assert made == usable - len(ports) == 32 - 3 - 3 - 4

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,22 @@ def levels(
 
 
 def test_the_next_connect_takes_a_port_that_the_model_finds() -> None:
-    """At each level: a search begins behind the last port, or up to seven places further, and ends in the half told."""
+    """At each level: a search begins behind the last port, or up to seven places further, and ends in the half told.
+
+    All but a few: connects elsewhere on this machine move the start if they share its entry in the kernel's table.
+    """
     for level, in_use in zip(levels([50] * len(LEVELS)), LEVELS, strict=True):
         assert len(level.in_use) == in_use
         plain = level.forecasts["plain"]
         assert plain["half"] == (Half.FIRST if in_use < len(PORTS) // 2 else Half.SECOND)
         [space] = tcp_port_spaces(PORTS, [0], ParityFirst)
         assert all(map(space.take, level.in_use))
-        last = level.last
-        for port in level.next_ports:
-            assert port in {port_behind(space, last, further) for further in range(8)}
-            assert (port % 2 == PORTS.low % 2) == (plain["half"] == Half.FIRST)
-            last = port
+        assert {(port - PORTS.low) % 2 for port in level.next_ports} == {0 if plain["half"] == Half.FIRST else 1}
+        found = [
+            port in {port_behind(space, last, further) for further in range(8)}
+            for last, port in pairwise([level.last, *level.next_ports])
+        ]
+        assert sum(found) >= 0.9 * len(found)
 
 
 def port_behind(space: TcpPortSpace, last: int, further: int) -> int:

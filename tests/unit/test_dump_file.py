@@ -136,6 +136,7 @@ def test_lines_that_a_terminal_broke_are_joined(data: st.DataObject, width: int)
         made, lambda at: dump_texts.ss_line(made, at, netid=False, state=True, details=True, mapped=False)
     )
     whole = [HEADERS["ss"], *(" ".join(f"{word:<24}" for word in line).rstrip() for line in lines)]
+    whole = [line.replace("a b", "a") for line in whole]  # a blank in a program's name is lost where the line ends
     text = "\n".join(line[at : at + width].rstrip() for line in whole for at in range(0, len(line), width))
     expected = dump_texts.with_times(dump_texts.renumbered(made), dump_texts.ss_kept)
     assert rows(read(text)) == rows(expected)

@@ -163,17 +163,21 @@ def test_unknown_timers_give_no_rate() -> None:
     assert (row.closing_per_s, row.expiring_per_s, row.time_wait_left) == (None, None, {})
 
 
-def test_udp_port_is_in_use_for_its_source() -> None:
-    """An UDP socket blocks its port for other targets of the same source; connected ones make a path."""
+def test_udp_port_is_in_use_for_every_source() -> None:
+    """A UDP socket blocks its port for all paths; IPv6 sockets only do so for IPv4 on every address."""
     rows: list[Row] = [
         (SOURCE, 40000, TARGET, 53, State.ESTABLISHED),
         (SOURCE, 40001, OTHER, 53, State.ESTABLISHED),
         (EVERY, 40002, EVERY, 0, State.CLOSE),
         ("10.0.0.6", 40003, TARGET, 53, State.ESTABLISHED),
+        ("::", 40004, "::", 0, State.CLOSE),
+        ("2001:db8::1", 40005, "2001:db8::2", 53, State.ESTABLISHED),
     ]
     found = usage(Snapshot(sockets_of(rows, UDP), Settings(RANGE))).rows()
-    row = next(one for one in found if (one.source, one.target) == (SOURCE, TARGET))
-    assert (row.protocol, row.ports.tolist(), row.blocked.tolist(), row.usable) == ("udp", [40000], [40001, 40002], 8)
+    row, over_ipv6 = (next(one for one in found if one.target == target) for target in (OTHER, "2001:db8::2"))
+    assert (row.protocol, row.ports.tolist(), row.usable) == ("udp", [40001], 6)
+    assert row.blocked.tolist() == [40000, 40002, 40003, 40004]
+    assert (over_ipv6.ports.tolist(), over_ipv6.blocked.tolist()) == ([40005], [*range(40000, 40005)])
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import select
@@ -12,7 +13,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, redirect_stderr, suppress
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -46,7 +47,8 @@ def has_screen() -> bool:
 class Screen:
     """The alternate screen, as a context. Its end restores the terminal, whatever the reason of the end is.
 
-    Ctrl-Z gives the terminal back, too, for as long as the command is stopped.
+    Ctrl-Z gives the terminal back, too, for as long as the command is stopped. What is written to sys.stderr meanwhile
+    is kept until the terminal is given back: it would be lost with the alternate screen.
     """
 
     def __init__(self) -> None:
@@ -106,11 +108,14 @@ class Screen:
 
     def _take(self) -> None:
         with ExitStack() as stack:
+            said = io.StringIO()
+            stack.callback(_say, said)
             if sys.stdin.isatty():
                 self._keyboard = sys.stdin.fileno()
                 stack.callback(_set, self._keyboard, termios.tcgetattr(self._keyboard))
                 tty.setcbreak(self._keyboard, termios.TCSANOW)
             self._context = stack.enter_context(self._console.screen())
+            stack.enter_context(redirect_stderr(said))
             self._restore = stack.pop_all()
 
     def _ask_to_stop(self, _number: int, _frame: object) -> None:
@@ -142,6 +147,11 @@ class Screen:
         if not pressed:
             self._keyboard = None
         self._keys += _SEQUENCE.sub("", pressed.decode(errors="replace"))
+
+
+def _say(said: io.StringIO) -> None:
+    with suppress(OSError):  # the terminal is gone
+        sys.stderr.write(said.getvalue())
 
 
 def _set(keyboard: int, attributes: list[int | list[bytes | int]]) -> None:

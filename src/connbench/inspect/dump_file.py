@@ -220,7 +220,7 @@ _SS_REST = (
     rb"(?:\s++uid:\d+)?(?:\s++ino:(?P<inode>\d{1,19})\b)?)?"
     # What -e, -m and -i add begins with a lower-case letter, or is an arrow, on this line or on indented ones.
     rb"(?:[ \t]++(?=[a-z(<-])(?!timer:)[^\n]*+)?"
-    rb"(?:\n(?:[ \t]++(?=[a-z(<-])|(?=skmem:|cgroup:|sk:))(?!(?:tcp|udp|" + _OTHERS + rb")6?\s)[^\n]*+)*+"
+    rb"(?:\n(?:[ \t]++(?=[a-z(<-])|(?=skmem:|cgroup:|sk:|[<-]-[->]))(?!(?:tcp|udp|" + _OTHERS + rb")6?\s)[^\n]*+)*+"
 )
 _SS_STATES = {name.encode(): int(state) for state, name in STATE_NAMES.items() if state != State.NEW_SYN_RECV}
 

@@ -186,7 +186,7 @@ class Usage:
         inside = self._is_usable[sockets.local_port]
         ports = distinct_ports(sockets.local_port[inside])
         if protocol == "udp":
-            taken = self._taken_from_udp(indices)
+            taken = self._taken_from_udp(family)
         else:
             taken = np.union1d(self.blocked, self._taken_on_every_device(indices))
         blocked = np.setdiff1d(taken, ports, assume_unique=True)
@@ -234,17 +234,17 @@ class Usage:
         ports = self.snapshot.sockets.local_port[self._order[self._bounds[group] : self._bounds[group + 1]]]
         return distinct_ports(ports[self._is_usable[ports]])
 
-    def _taken_from_udp(self, indices: Indices) -> Ports:
-        """The usable ports that other UDP sockets have on the same source, or on every address.
+    def _taken_from_udp(self, family: int) -> Ports:
+        """The usable ports that connect() of an unbound UDP socket cannot choose.
 
-        UDP takes a port for a local address, whatever the target.
+        It binds the socket to every address of its family before it knows the target (`inet_autobind()`), and IPv6's
+        every address is IPv4's, too. A program that binds to its source first has the ports of other sources besides.
         """
         sockets = self.snapshot.sockets
-        here = sockets.local[indices[0]]
-        is_udp = sockets.protocol == sockets.protocol[indices[0]]
-        is_same = (sockets.local == here).all(axis=1) & (sockets.family == sockets.family[indices[0]])
-        is_every = (sockets.local == 0).all(axis=1)
-        return distinct_ports(sockets.local_port[is_udp & (is_same | is_every) & self._is_usable[sockets.local_port]])
+        is_met = sockets.protocol == socket.IPPROTO_UDP
+        if family == 4:
+            is_met &= (sockets.family == 4) | (sockets.local == 0).all(axis=1)
+        return distinct_ports(sockets.local_port[is_met & self._is_usable[sockets.local_port]])
 
 
 def usage(snapshot: Snapshot) -> Usage:

@@ -14,6 +14,7 @@ from connbench.errors import EnvironmentFault, reason_of, suggest
 from connbench.linux.namespace import in_namespace
 from connbench.linux.sysctl import SHOW_PROC
 from connbench.safe_text import printable
+from connbench.units import parse_number
 
 FOLDERS = ("/run/netns", "/run/docker/netns")
 """Where ip-netns(8) and Docker mount the namespaces that they name."""
@@ -61,9 +62,10 @@ class NetworkNamespace:
 
     def _refusal(self, error: OSError) -> EnvironmentFault:
         name = printable(self.name)
+        known = "`ip netns` lists them"
         if error.errno == errno.EINVAL:
-            return EnvironmentFault(f"{printable(str(self.file))} is no network namespace", "`ip netns` lists them")
-        hint = _NEEDS_ROOT if error.errno in {errno.EPERM, errno.EACCES} else ""
+            return EnvironmentFault(f"{printable(str(self.file))} is no network namespace", known)
+        hint = _NEEDS_ROOT if error.errno in {errno.EPERM, errno.EACCES} else known
         return EnvironmentFault(f"the network namespace {name} cannot be entered: {reason_of(error)}", hint)
 
 
@@ -92,8 +94,10 @@ def find_namespace(text: str) -> NetworkNamespace:
     for file in (Path(folder, text) for folder in FOLDERS):
         if os.path.lexists(file):
             return NetworkNamespace(text, file)
-    if not text.isdecimal():
-        raise NamespaceGoneError(text)
+    try:
+        parse_number(text)
+    except ValueError:
+        raise NamespaceGoneError(text) from None
     try:
         return NetworkNamespace(_named_by(text), Path("/proc", text, "ns/net"))
     except _GONE as error:

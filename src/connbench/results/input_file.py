@@ -182,7 +182,7 @@ def _take(file: IO[bytes], name: str, kind: FileKind, packed: _Counted | None = 
         if packed and buffer.tell() > max(ALWAYS_UNPACKED, MOST_TIMES * packed.size):
             raise InputError(
                 f"{name} is not a {kind.noun}: it unpacks to more than {MOST_TIMES} times its size",
-                f"a {kind.noun} unpacks to three to ten times its size",
+                f"a {kind.noun} unpacks to at most thirty times its size",
             )
     return buffer.getvalue()
 
