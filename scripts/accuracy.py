@@ -233,10 +233,10 @@ def filling() -> Iterator[tuple[str, float]]:
 def predictions() -> Iterator[tuple[str, float]]:
     """The totals that a calibration predicts, divided by those measured just after it."""
     costs = calibrated()
+    yield from next_connects(costs)
     for ports, names in ((MIDDLE, "plain,bind,early"), (TALK, "window,range,sequential")):
         for label, ratio in predicted(costs, run("--strategy", names, ports=ports, low=DEFAULT_RANGE_LOW)):
             yield f"predicted / measured, {label}", ratio
-    yield from next_connects(costs)
 
 
 def next_connects(costs: Calibration) -> Iterator[tuple[str, float]]:
