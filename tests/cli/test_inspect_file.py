@@ -63,6 +63,15 @@ def test_another_range_is_suspected(tmp_path: Path) -> None:
     assert "outside" not in in_process("inspect", str(path), "--port-range", "10000-65535").stdout
 
 
+def test_several_dumps_in_a_file_are_suspected(tmp_path: Path) -> None:
+    """A connection is there once; listed twice, it counts twice, although its port counts once."""
+    path = tmp_path / "dump"
+    path.write_text(f"$ ss -tan\n{DUMP}$ ss -tan\n{DUMP}{LINE.format(40_010)}", encoding="ascii")
+    assert "10 of 21 connections are listed before" in in_process("inspect", str(path)).stdout
+    path.write_text(DUMP + LINE.format(40_000), encoding="ascii")
+    assert "listed before" not in in_process("inspect", str(path)).stdout
+
+
 def test_device_has_the_name_that_the_file_gives_it(tmp_path: Path) -> None:
     """Its index on that host is unknown, and an index of this host means another device."""
     path = tmp_path / "dump"

@@ -270,13 +270,12 @@ def command(  # noqa: PLR0913  # one for each option
     FILE holds the sockets of another host, as ss -tan, netstat -tan or /proc/net/tcp print them; - reads stdin. Without
     -o, ss and netstat do not print how long a port stays in TIME_WAIT.
     """  # noqa: D301  # click wants the character \b itself
-    from connbench.inspect.file_host import FileHost
     from connbench.inspect.live import read_live
 
-    host = FileHost(ports, reserved, tw_reuse)
+    of_file = {"--port-range": ports, "--reserved-ports": reserved, "--tcp-tw-reuse": tw_reuse}
     of_this_host = {"--watch": interval_s, "--exporter": exporter, "--process": with_processes or None}
     of_this_host |= {"--netns": namespace_name, "--all-netns": all_netns or None}
-    _check_file_options(file, host.said, of_this_host)
+    _check_file_options(file, of_file, of_this_host)
 
     @cache
     def forecaster() -> Forecaster:
@@ -289,14 +288,19 @@ def command(  # noqa: PLR0913  # one for each option
     advise_options += [word for file in calibrating for word in ("--calibrate", str(file))]
 
     def take(comparison: Comparison | None = None) -> Inspection:
-        namespaces = _namespaces(namespace_name, is_all=all_netns)
-        snapshots = [host.read(file)] if file else read_live(namespaces, with_processes=with_processes)
+        snapshots = read_live(_namespaces(namespace_name, is_all=all_netns), with_processes=with_processes)
         from connbench.inspect.inspection import inspect  # numpy is loaded while the kernel lists the sockets
 
-        found = inspect(snapshots, top or None, comparison, forecaster(), advise_options)
-        if not file:
-            return found
-        findings = (*found.findings, *host.find_other_range(snapshots[0]))
+        return inspect(snapshots, top or None, comparison, forecaster(), advise_options)
+
+    def take_file(file: Path) -> Inspection:
+        from connbench.inspect.file_host import FileHost  # loads what reads files, which this host does not need
+        from connbench.inspect.inspection import inspect
+
+        host = FileHost(ports, reserved, tw_reuse)
+        snapshot = host.read(file)
+        found = inspect([snapshot], top or None, None, forecaster(), advise_options)
+        findings = (*found.findings, *host.find_doubts(snapshot))
         return replace(found, assumed=host.assumed(), findings=findings)
 
     if warnings and not nagios:
@@ -312,7 +316,7 @@ def command(  # noqa: PLR0913  # one for each option
         return _watch(take, _judge(thresholds, forecaster()), options, interrupts)
     if duration_s is not None:
         raise UsageError("--duration is for --watch and --exporter", "give --watch, too")
-    inspection = take()
+    inspection = take_file(file) if file else take()
     if nagios:
         return _answer(inspection, warnings, thresholds, forecaster())
     text = {"width": width(), "bold": can_be_bold()} if output_format == TEXT else {}

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from connbench.findings import Finding, Severity
+from connbench.inspect.dump_file import DUMP, read_dump
+from connbench.inspect.port_usage import mix, usage
+from connbench.inspect.snapshot import Settings, Snapshot
+from connbench.inspect.sockets import Sockets
 from connbench.linux.sysctl import PORT_RANGE
 from connbench.model import MAX_PORT, PortRange
 from connbench.model.time_wait import USUAL, TimeWait
+from connbench.results.input_file import read_document
 from connbench.units import count
-
-if TYPE_CHECKING:
-    from connbench.inspect.snapshot import Settings, Snapshot
-    from connbench.inspect.sockets import Sockets
 
 USUAL_PORTS = PortRange(32768, 60999)
 """The default of net.ipv4.ip_local_port_range."""
 
 FIRST_UNPRIVILEGED = 1024
-OUTSIDE = 0.1
-"""The share of connections with ports outside an assumed range above which the range seems to be another."""
+DOUBTFUL = 0.1
+"""The share of connections that contradict an assumption, above which a finding says so."""
 
-OTHER_RANGE = "other-range"
+OTHER_RANGE, SEVERAL_DUMPS = "other-range", "several-dumps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +45,20 @@ class FileHost:
     tw_reuse: int | None
 
     @property
-    def said(self) -> dict[str, object]:
-        """The values of its options, by their names."""
-        return {"--port-range": self.ports, "--reserved-ports": self.reserved, "--tcp-tw-reuse": self.tw_reuse}
-
-    @property
     def settings(self) -> Settings:
         """Its settings; the defaults of current kernels where no option says them."""
-        from connbench.inspect.snapshot import Settings  # noqa: PLC0415  # loads numpy: see `connbench.inspect.live`
-
         time_wait = USUAL if self.tw_reuse is None else TimeWait(self.tw_reuse)
         return Settings(self.ports or USUAL_PORTS, self.reserved or frozenset(), time_wait)
 
     def assumed(self) -> list[str]:
         """What no option says, each with the option that does."""
         settings = self.settings
-        words = {
-            "--port-range": f"ports {settings.ports}",
-            "--reserved-ports": "none of them reserved",
-            "--tcp-tw-reuse": f"tcp_tw_reuse {settings.time_wait.reuse}",
-        }
-        return [f"{words[option]} ({option})" for option, value in self.said.items() if value is None]
+        words = (
+            (self.ports, f"ports {settings.ports} (--port-range)"),
+            (self.reserved, "none of them reserved (--reserved-ports)"),
+            (self.tw_reuse, f"tcp_tw_reuse {settings.time_wait.reuse} (--tcp-tw-reuse)"),
+        )
+        return [assumed for said, assumed in words if said is None]
 
     def read(self, file: Path) -> Snapshot:
         """The sockets of its dump; `-` is stdin.
@@ -70,11 +66,6 @@ class FileHost:
         Raises:
             InputError: The file cannot be read, or is no dump.
         """
-        # What reads files takes long to load, and an inspection of this host needs none of it.
-        from connbench.inspect.dump_file import DUMP, read_dump  # noqa: PLC0415  # as above
-        from connbench.inspect.snapshot import Snapshot  # noqa: PLC0415  # as above
-        from connbench.results.input_file import read_document  # noqa: PLC0415  # as above
-
         devices: dict[int, str] = {}
 
         def parse(data: bytes, name: str) -> tuple[Sockets, str]:
@@ -85,24 +76,37 @@ class FileHost:
         seconds = time.monotonic() - begun
         return Snapshot(sockets, self.settings, origin=name, seconds=seconds, taken_at=begun, devices=devices)
 
-    def find_other_range(self, snapshot: Snapshot) -> list[Finding]:
-        """Whether the outgoing connections of its dump have local ports that the range lacks which is assumed."""
-        from connbench.inspect.port_usage import usage  # noqa: PLC0415  # as above
+    def find_doubts(self, snapshot: Snapshot) -> list[Finding]:
+        """What in its dump contradicts the range that is assumed, or that it is one dump of one moment."""
+        return [*(() if self.ports else _find_other_range(snapshot)), *_find_repeated(snapshot)]
 
-        if self.ports:
-            return []
-        assumed = snapshot.settings.ports
-        every = replace(snapshot.settings, ports=PortRange(FIRST_UNPRIVILEGED, MAX_PORT))
-        ports = snapshot.sockets.local_port[usage(replace(snapshot, settings=every)).outgoing]
-        outside = ports[(ports < assumed.low) | (ports > assumed.high)]
-        if len(outside) <= OUTSIDE * len(ports):
-            return []
-        return [
-            Finding(
-                OTHER_RANGE,
-                Severity.WARNING,
-                f"{count(len(outside))} of {count(len(ports))} outgoing connections have local ports outside the"
-                f" assumed {assumed}, from {outside.min()} to {outside.max()}",
-                f"give the range of that host: --port-range LOW-HIGH, as its {PORT_RANGE} says",
-            )
-        ]
+
+def _find_other_range(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether the outgoing connections have local ports that the assumed range lacks."""
+    assumed = snapshot.settings.ports
+    every = replace(snapshot.settings, ports=PortRange(FIRST_UNPRIVILEGED, MAX_PORT))
+    ports = snapshot.sockets.local_port[usage(replace(snapshot, settings=every)).outgoing]
+    outside = ports[(ports < assumed.low) | (ports > assumed.high)]
+    if len(outside) > DOUBTFUL * len(ports):
+        yield Finding(
+            OTHER_RANGE,
+            Severity.WARNING,
+            f"{count(len(outside))} of {count(len(ports))} outgoing connections have local ports outside the"
+            f" assumed {assumed}, from {outside.min()} to {outside.max()}",
+            f"give the range of that host: --port-range LOW-HIGH, as its {PORT_RANGE} says",
+        )
+
+
+def _find_repeated(snapshot: Snapshot) -> Iterator[Finding]:
+    """Whether connections are listed several times. A few can be: sockets change while the kernel lists them."""
+    sockets = snapshot.sockets[snapshot.sockets.remote_port > 0]
+    ends = (*sockets.local.T, *sockets.remote.T, sockets.local_port, sockets.remote_port)
+    repeated = len(sockets) - len(np.unique(mix(*ends, sockets.protocol, sockets.interface)))
+    if repeated > DOUBTFUL * len(sockets):
+        yield Finding(
+            SEVERAL_DUMPS,
+            Severity.WARNING,
+            f"{count(repeated)} of {count(len(sockets))} connections are listed before: the file seems to hold several"
+            " dumps, and all counts of connections are too high",
+            "give one dump in each file",
+        )
