@@ -326,6 +326,8 @@ MALFORMED: dict[str, tuple[str | bytes, int | None, str]] = {
         2,
         "without a state",
     ),
+    "a state that is lost, in lines of one length": (GOOD + GOOD.replace("ESTAB", "x:y  "), 2, "'x:y' is not a state"),
+    "a command in place of an address": (GOOD + "ESTAB 0 0 ss -tan 10.9.9.9:443\n", 2, "'ss' is not the local address"),
     "prose behind": (SS + "and so on\n", 4, "'and' is not a state"),
     "a line of 2 MiB": (GOOD + "x" * (2 << 20), 2, "is longer than 1 MiB"),
     "a line of 2 MiB behind many": (GOOD * 30_000 + "x" * (2 << 20), 30_001, "is longer than 1 MiB"),

@@ -314,14 +314,17 @@ _HEADER_WORDS = frozenset(
     b"pointer drops".split()
 )
 _TWO_ADDRESSES = re.compile(rb"[\w.:\]*]:[\w*]+\s+\S*[\w.:\]*]:[\w*]+(?:\s|$)")
+_BEGINS = rb"(?:(?:tcp|udp)6?|[A-Z][A-Z0-9_-]+|\d+[ \t]+\d+)(?:\s|$)"
+"""How a line of a socket begins, but for /proc/net."""
+
 _NO_SOCKET = re.compile(
     rb"\s*(?:"
     rb"$|Active |```|Script (?:started|done)|\((?:Not all processes|No info)|will not be shown|"
     rb"(?:" + _OTHERS + rb")\s|"
     # a command, with or without a prompt
-    rb"(?!(?:tcp|udp)6?\s)(?:[^\n]*[\s/;&|$#%>'])?(?:ss|netstat)\s+-|[^\n]*/proc/net/(?:tcp|udp)6?\b|"
+    rb"(?!" + _BEGINS + rb")(?:[^\n]*[\s/;&|$#%>'])?(?:ss|netstat)\s+-|[^\n]*/proc/net/(?:tcp|udp)6?\b|"
     # a prompt, with or without a command
-    rb"(?!(?:tcp|udp)6?\s|[A-Z][A-Z0-9_-]+\s)(?:[^\s]+\s)?[^\s]*[\w~\])/:]?(?:[$#%>]|\xe2\x9d\xaf)(?:\s|$)"
+    rb"(?!" + _BEGINS + rb")(?:[^\s]+\s)?[^\s]*[\w~\])/:]?(?:[$#%>]|\xe2\x9d\xaf)(?:\s|$)"
     rb")"
 )
 _STATE_FILTER = re.compile(rb"\bstate[\s='\"]+([a-z0-9-]+)", re.IGNORECASE)
@@ -395,10 +398,12 @@ def _checked(data: bytes, name: str) -> bytes:
 def _unwrapped(text: bytes) -> bytes:
     """A text whose longest lines go on in the line after: a terminal of this width broke them, also inside a word.
 
-    A line that is shorter ends there, or was broken at blanks, which are not copied with it.
+    A line that is shorter ends there, or was broken at blanks, which are not copied with it. A line that begins like a
+    socket, or has all of one but its state, is none that goes on: it must not vanish in the one before.
     """
     width = max(map(len, text.split(b"\n")))
-    return re.sub(rb"(?m)^([^\n]{%d})\n(?![ \t]*(?:tcp|udp|[A-Z][A-Z0-9_-]+)(?:\s|$))" % width, rb"\1", text)
+    begins = rb"[ \t]*" + _BEGINS + rb"|(?:[^\n]*[ \t])?\d+[ \t]+\d+[ \t]+\S+:"
+    return re.sub(rb"(?m)^([^\n]{%d})\n(?!%b)" % (width, begins), rb"\1", text)
 
 
 def _line(text: bytes, at: int) -> int:
