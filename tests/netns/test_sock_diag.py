@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,10 @@ import pytest
 
 import socket_states
 from connbench.errors import EnvironmentFault, ExitCode
+from connbench.inspect import sock_diag
 from connbench.inspect.dump_file import read_dump
 from connbench.inspect.live import read_live
-from connbench.inspect.sock_diag import read_sockets
+from connbench.inspect.sock_diag import dump_sockets, read_sockets
 from connbench.inspect.sockets import Sockets, State
 from connbench.kernel_release import version_of
 from connbench.linux.address_family import has_ipv6
@@ -202,6 +204,24 @@ def test_where_netlink_is_denied_proc_is_read() -> None:
     assert "1 socket of" in found.stdout
     assert "from /proc/net" in found.stdout
     assert "'Operation not permitted'" in found.stdout
+
+
+def test_the_columns_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No socket is lost where there is room for one, and the dump has more parts than one."""
+    monkeypatch.setattr(sock_diag, "ROOM", 1)
+    with ExitStack() as stack:
+        kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM) * 5
+        opened = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for kind in kinds]
+        for one in opened:
+            one.bind(("127.0.0.1", 0))
+            if one.type == socket.SOCK_STREAM:
+                one.listen()
+        found = dump_sockets()
+        listed = set(zip(found.protocol.tolist(), found.local_port.tolist(), found.inode.tolist(), strict=True))
+        kept = {(one.type, one.getsockname()[1], os.fstat(one.fileno()).st_ino) for one in opened}
+    assert {
+        (socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP, *rest) for kind, *rest in kept
+    } <= listed
 
 
 def test_a_dump_that_is_left_ends() -> None:

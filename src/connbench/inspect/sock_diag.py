@@ -17,13 +17,16 @@ import numpy.typing as npt
 
 from connbench.errors import EnvironmentFault, reason_of
 from connbench.inspect.snapshot import Settings
-from connbench.inspect.sockets import UNKNOWN, Array, Indices, Mask, Sockets, State
+from connbench.inspect.sockets import COLUMNS, UNKNOWN, Array, Indices, Mask, Sockets, State
 from connbench.linux import sysctl
 from connbench.linux.faults import limit_fault
 from connbench.linux.netlink import HEADER, NLM_F_DUMP_INTR
 from connbench.linux.sock_dump import SEQUENCE, Request, SockDump
 from connbench.model import PortRange, parse_ports
 from connbench.model.time_wait import SETTINGS, TimeWait
+
+ROOM = 1 << 17
+"""Sockets for which there is room at first."""
 
 TRIES = 3
 """How often a dump is read from the beginning if the kernel could not complete it."""
@@ -93,7 +96,10 @@ def read_sockets(dump: SockDump) -> tuple[Sockets, str]:
     for tries_left in reversed(range(TRIES)):
         try:
             with dump:
-                return Sockets.concatenate([decode(messages, request) for request, messages in dump]), ""
+                found = _Collected()
+                for request, messages in dump:
+                    found.add(decode(messages, request))
+                return found.sockets(), ""
         except OSError as error:
             if error.errno in _NO_DUMP:
                 return _read_proc(error)
@@ -181,6 +187,30 @@ def decode(messages: bytes, request: Request) -> Sockets:
         inode=found["inode"],
         cookie=found["cookie"][:, 0].astype(np.uint64) | found["cookie"][:, 1].astype(np.uint64) << np.uint64(32),
     )
+
+
+class _Collected:
+    """Sockets in columns that grow: what is copied then is copied while the kernel still lists sockets."""
+
+    def __init__(self) -> None:
+        self._columns = {name: np.empty((ROOM, *shape), dtype=kind) for name, (kind, shape) in COLUMNS.items()}
+        self._number = 0
+
+    def add(self, part: Sockets) -> None:
+        """Add sockets after the others."""
+        end = self._number + len(part)
+        room = len(self._columns["local_port"])
+        for name, column in self._columns.items():
+            if end > room:
+                larger = np.empty((max(2 * room, end), *column.shape[1:]), dtype=column.dtype)
+                larger[: self._number] = column[: self._number]
+                self._columns[name] = larger
+            self._columns[name][self._number : end] = getattr(part, name)
+        self._number = end
+
+    def sockets(self) -> Sockets:
+        """All of them; the kernel gives no memory to what is behind them."""
+        return Sockets(**{name: column[: self._number] for name, column in self._columns.items()})
 
 
 def find_messages(words: Words) -> Indices:
