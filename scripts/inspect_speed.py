@@ -5,6 +5,8 @@ too few descriptors for all, so several hold them, one after the other opened by
 the strategy `range` does. It compares the number of sockets in each state with that of `ss`, prints a table and, in the
 last line, the figures as JSON; the exit code is 1 if a limit is missed. It needs root, ss, 9 GB of memory, and idle
 CPUs.
+
+With --dumps it measures `connbench inspect FILE` instead, with files of 1,000,000 lines in each format; without root.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -45,6 +48,20 @@ RESERVE = 64
 ROUNDS = 5
 LIMITS = {56_512: (0.3, 600), 1_000_000: (3.0, 600)}
 """Seconds and MB, by the number of connections."""
+
+DUMP_LINES, DUMP_LIMIT = 1_000_000, (5.0, 600)
+"""Lines of a dump, and the seconds and MB that reading it may take."""
+
+DUMPS = {
+    "ss -tan": "TIME-WAIT  0      0           10.0.0.{source}:{port}           10.1.2.{target}:443        \n",
+    "ss -tanoe": "TIME-WAIT  0      0           10.0.0.{source}:{port}           10.1.2.{target}:443   "
+    "timer:(timewait,{seconds}sec,0) ino:0 sk:{number:x}\n",
+    "netstat -tano": "tcp        0      0 10.0.0.{source}:{port}         10.1.2.{target}:443            TIME_WAIT   "
+    "timewait ({seconds}.21/0/0)\n",
+    "/proc/net/tcp": "{number:4}: {source:02X}00000A:{port:04X} {target:02X}02010A:01BB 06 00000000:00000000 "
+    "03:00000{seconds:03X} 00000000     0        0 0 3 00000000852a109e\n",
+}
+"""A line of each format."""
 
 STATE = re.compile(
     r'^connbench_inspect_sockets\{namespace="",protocol="tcp",state="([^"]+)"\} ([\d.e+]+)$', re.MULTILINE
@@ -154,10 +171,35 @@ def measure(connections: int) -> dict[str, object]:
         }
 
 
+def measure_dumps() -> int:
+    """Measure files, and print a table."""
+    figures, is_missed = {}, False
+    print(f"{'dump':<16}{'lines':>12}{'size':>10}{'median':>10}{'peak RSS':>10}")
+    for name, line in DUMPS.items():
+        with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:
+            file.writelines(
+                line.format(number=n, source=1 + n // 50_000, port=10_240 + n % 50_000, target=n % 9, seconds=n % 60)
+                for n in range(DUMP_LINES)
+            )
+            file.flush()
+            size = file.tell() / 1e6
+            runs = [inspect(file.name, "--port-range", str(PORTS)) for _ in range(ROUNDS)]
+        seconds, megabytes = median(one for _, one, _ in runs), max(one for *_, one in runs)
+        figures[name] = {"seconds": round(seconds, 3), "megabytes": round(megabytes)}
+        print(f"{name:<16}{DUMP_LINES:>12,}{size:>7.0f} MB{seconds:>8.2f} s{megabytes:>7.0f} MB", flush=True)
+        is_missed |= seconds > DUMP_LIMIT[0] or megabytes > DUMP_LIMIT[1]
+    print(f"at most {DUMP_LIMIT[0]} s and {DUMP_LIMIT[1]} MB expected")
+    print(json.dumps(figures))
+    return int(is_missed)
+
+
 def main() -> int:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("connections", type=int, nargs="*", default=list(LIMITS), help="how many to hold open")
+    parser.add_argument("--dumps", action="store_true", help="measure inspect FILE instead")
+    if parser.parse_args().dumps:
+        return measure_dumps()
     figures = {}
     print(f"{'connections':>12}{'sockets':>12}{'median':>10}{'peak RSS':>10}  counts")
     for connections in parser.parse_args().connections:
