@@ -271,7 +271,7 @@ def test_a_calm_host_gets_one_calm_sentence() -> None:
         "Nothing is wrong: the fullest path, 10.0.0.5 -> 10.1.2.3:443, uses 120 of 28,232 ports (0.4 %), and"
         " connect() probes 1 port, about 13 µs."
     )
-    assert report.verdict(inspected()) == ("Nothing is wrong: no connection has a port of 32768-60999.",)
+    assert report.verdict(inspected()) == ("Nothing is wrong: no outgoing connection has a port of 32768-60999.",)
     assert (
         report.text(inspected(), 80).splitlines()[0] == "read     0 sockets of this network namespace in 31 ms; 0 paths"
     )
@@ -293,6 +293,43 @@ def test_other_paths_that_are_as_bad_are_counted() -> None:
     bad = inspected(*paths, forecasts=[FULL] * 4 + [EASY])
     assert report.verdict(bad)[1] == "connect() is slow or short of ports on 3 more paths."
     assert report.text(bad).count("next connect()") == 3
+
+
+def test_verdict_does_not_depend_on_the_rows_shown() -> None:
+    """A slow path that is not shown is told, and has its forecasts; and so is that there may be more."""
+    calm = [connections(9, ends=("10.0.0.6", TARGET, port)) for port in range(4)]
+    slow = [connections(14_200, ends=(SOURCE, TARGET, port)) for port in range(21)]
+    few, many = (inspect([Snapshot(Sockets.concatenate(its), SETTINGS)], 1) for its in (calm, [*calm, *slow]))
+    assert few.remedy is None
+    assert report.verdict(few)[0].startswith("Nothing is wrong")
+    assert many.remedy
+    assert "connect() is slow or short of ports on at least 19 more paths." in report.verdict(many)
+    hidden = replace(many, rows=few.rows, further=many.rows)
+    assert report.verdict(hidden)[0].startswith(f"{many.rows[0].name} uses 14,200 of 28,232 ports")
+    assert f"next connect() {many.rows[0].name}" in report.text(hidden)
+
+
+def test_exactly_nine_tenths_are_nearly_full() -> None:
+    """Whatever a float makes of it; one port less is not."""
+    forecasts = [(replace(EASY[0], until_exhausted=28_230 - used),) for used in (25_407, 25_406)]
+    ends = [(SOURCE, TARGET, port) for port in (1, 2)]
+    found = inspected(*(connections(used, ends=one) for used, one in zip((25_407, 25_406), ends, strict=True)))
+    rows = [
+        replace(row, path=replace(row.path, usable=28_230), forecasts=one)
+        for row, one in zip(found.rows, forecasts, strict=True)
+    ]
+    assert [row.needs_attention for row in rows] == [True, False]
+
+
+def test_knee_of_a_range_of_few_ports_is_not_slow() -> None:
+    """Past it 50 ports are probed: less than the rest of connect() takes."""
+    settings = replace(SETTINGS, ports=PortRange(RANGE.low, RANGE.low + 99))
+    sockets = connections(60)
+    sockets.local_port[:] = RANGE.low + np.append(np.arange(0, 100, 2), np.arange(1, 21, 2))
+    found = inspect([Snapshot(sockets, settings)])
+    assert found.rows[0].next
+    assert found.rows[0].next.half is Half.SECOND
+    assert report.verdict(found)[0].startswith("Nothing is wrong")
 
 
 # ---- other namespaces, files, words of others
@@ -345,7 +382,7 @@ def test_ports_that_no_search_can_choose_are_told() -> None:
     text = report.text(inspect([Snapshot(bound, settings)]))
     assert "32768-60999 (2 of its ports reserved), 1 taken by bind()" in text
     alone = inspect([Snapshot(bound[np.array([1])], settings)])
-    assert report.verdict(alone) == ("Nothing is wrong: no connection has a port of 32768-60999.",)
+    assert report.verdict(alone) == ("Nothing is wrong: no outgoing connection has a port of 32768-60999.",)
 
 
 @pytest.mark.parametrize("write", [report.text, report.markdown, report.csv, prometheus, report.json])

@@ -87,6 +87,16 @@ def test_accepted_ends_are_not_outgoing() -> None:
     assert (row.target_port, row.ports.tolist()) == (443, [40001])
 
 
+def test_accepted_ends_stay_accepted_after_their_listener_closed() -> None:
+    """One local port to three ports of a peer, each the only one to it; connect() has a local port of its own each."""
+    left = [connected(40000, target_port=50000 + i) for i in range(3)]
+    targets = [connected(40000 + i, target_port=port) for port in (80, 443, 8080) for i in range(2)]
+    assert {row.target_port for row in used(*left, *targets).rows()} == {80, 443, 8080}
+    assert len(used(*left, *targets).outgoing) == len(targets)
+    assert used(*left).rows() == []
+    assert len(used(*left[:2]).rows()) == 2  # connect() may give two targets the same port
+
+
 def test_listener_of_ipv6_takes_connections_of_ipv4() -> None:
     """A listener on :: accepts from IPv4, too."""
     listener = sockets_of([("::", 40000, "::", 0, State.LISTEN)])

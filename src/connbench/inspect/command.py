@@ -168,7 +168,7 @@ def _condition(option: str) -> Callable[[str], Threshold]:
     type=count(low=0, high=MOST_ROWS),
     default=20,
     show_default=True,
-    help="Show the N paths with the most ports in use; 0 shows all.",
+    help="Show the N fullest paths; 0 shows all. The verdict is about the 20 fullest at least.",
 )
 @option(
     Section.INPUT,
@@ -217,7 +217,7 @@ def _condition(option: str) -> Callable[[str], Threshold]:
     "--watch",
     "interval_s",
     type=INTERVAL,
-    help="Read the sockets anew after each interval of this length, until q or Ctrl-C. A number alone is in seconds.",
+    help="Read the sockets again after each interval of this length, until q or Ctrl-C. A number alone is in seconds.",
 )
 @option(
     Section.WATCH,

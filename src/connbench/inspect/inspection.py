@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from connbench.findings import Finding
 from connbench.inspect.forecast import USUAL_FORECASTER, Forecast, Forecaster
-from connbench.inspect.port_usage import RECENT_S, PathUsage, Usage, usage
+from connbench.inspect.port_usage import FEW_LEFT, RECENT_S, PathUsage, Usage, usage
 from connbench.inspect.rates import Comparison, Rates
 from connbench.inspect.snapshot import Snapshot
 from connbench.inspect.suspicions import find_suspicions
@@ -22,11 +22,14 @@ from connbench.safe_text import printable
 if TYPE_CHECKING:
     from connbench.inspect.remedy import Remedy
 
-NEARLY_FULL = 0.9
-"""The share of the usable ports from which on a path stands out."""
+MANY_PROBES = 500
+"""Ports that a search probes in about the time that the rest of connect() takes; one that probes fewer is not slow."""
 
 SOON_S = 600
 """A path stands out, too, if it is slow or its ports are exhausted within so many seconds."""
+
+FEWEST_JUDGED = 20
+"""Paths that the verdict is about, however few are shown: a path may be slow that is not the fullest."""
 
 CHANCE = 2
 """Two counts differ by chance if the difference is at most this many standard deviations, the root of their sum each.
@@ -97,15 +100,25 @@ class Row:
 
     @property
     def slow_in_s(self) -> float | None:
-        """The seconds until it reaches the knee at this growth; None if it never does, or has."""
-        return self.time_until(self.next.until_knee) if self.next and self.next.until_knee else None
+        """The seconds until connect() is slow at this growth: from the knee on. None if it never is, or is already."""
+        until_knee = self.next.until_knee if self.next else None
+        return self.time_until(until_knee) if until_knee and self._is_slow_past_knee else None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether connect() probes in vain all ports of the parity that it searches first, and these are many."""
+        return self.next is not None and self.next.half is Half.SECOND and self._is_slow_past_knee
+
+    @property
+    def _is_slow_past_knee(self) -> bool:
+        return len(self.usage.snapshot.settings.ports) >= 2 * MANY_PROBES
 
     @property
     def needs_attention(self) -> bool:
         """Whether connect() on it is slow or fails, or will soon at its growth."""
         return (
-            (self.next is not None and self.next.half is Half.SECOND)
-            or self.until_exhausted <= (1 - NEARLY_FULL) * self.path.usable
+            self.is_slow
+            or self.until_exhausted <= FEW_LEFT * self.path.usable
             or any(seconds is not None and seconds <= SOON_S for seconds in (self.exhausted_in_s, self.slow_in_s))
         )
 
@@ -148,7 +161,8 @@ class Inspection:
 
     Attributes:
         usages: The port usage of each namespace.
-        rows: The fullest paths of all, by share of their usable ports, the fullest first.
+        rows: The fullest paths of all, by share of their usable ports, the fullest first, to be shown.
+        further: The next ones, which are judged and not shown.
         model: What the forecasts rest on; None without forecasts.
         findings: What else a reader must know, with advice.
         remedy: What to do about the fullest path that needs attention; None if none does.
@@ -157,6 +171,7 @@ class Inspection:
 
     usages: Sequence[Usage]
     rows: Sequence[Row]
+    further: Sequence[Row] = ()
     model: Model | None = None
     findings: Sequence[Finding] = ()
     remedy: Remedy | None = None
@@ -166,6 +181,16 @@ class Inspection:
     def paths(self) -> int:
         """The number of paths, of which `rows` may be a part."""
         return sum(one.paths for one in self.usages)
+
+    @property
+    def judged(self) -> Sequence[Row]:
+        """The paths that are known, the fullest first."""
+        return (*self.rows, *self.further)
+
+    @property
+    def troubled(self) -> Sequence[Row]:
+        """Those of them that need attention."""
+        return [row for row in self.judged if row.needs_attention]
 
     @property
     def sockets(self) -> int:
@@ -184,15 +209,16 @@ def inspect(
 
     Args:
         snapshots: One for each namespace, all of one kernel.
-        most_rows: How many paths to describe, the fullest; None for all.
+        most_rows: How many paths to show, the fullest; None for all. The `FEWEST_JUDGED` fullest are judged, anyhow.
         comparison: Has the dump before, if each row is to have its rates since then.
         forecaster: Makes the forecasts.
         advise_options: The options of advise with which it would make such forecasts, too, for the remedy.
     """
     usages = [usage(snapshot) for snapshot in snapshots]
-    paths = [(path, one) for one in usages for path in one.rows(most_rows)]
+    number = most_rows and max(most_rows, FEWEST_JUDGED)
+    paths = [(path, one) for one in usages for path in one.rows(number)]
     paths.sort(key=lambda pair: pair[0].share, reverse=True)
-    rows = [Row(path, one, None, forecaster.forecast(path, one.snapshot)) for path, one in paths[:most_rows]]
+    rows = [Row(path, one, None, forecaster.forecast(path, one.snapshot)) for path, one in paths[:number]]
     if comparison:
         rates = comparison.compare(usages, [row.path for row in rows])
         rows = [replace(row, rates=one) for row, one in zip(rows, rates, strict=True)]
@@ -201,17 +227,15 @@ def inspect(
         "--algorithm" if forecaster.algorithm else "by its release" if kernel else "assumed; --algorithm names another"
     )
     model = Model(forecaster.search_on(kernel), known_by, forecaster.costs_on(kernel))
-    findings = find_suspicions(usages)
-    return Inspection(usages, rows, model, findings, _find_remedy(rows, model.algorithm, findings, advise_options))
+    found = Inspection(usages, rows[:most_rows], rows[len(rows[:most_rows]) :], model, find_suspicions(usages))
+    return replace(found, remedy=_find_remedy(found, model.algorithm, advise_options))
 
 
-def _find_remedy(
-    rows: Sequence[Row], algorithm: Algorithm, findings: Sequence[Finding], advise_options: Sequence[str]
-) -> Remedy | None:
+def _find_remedy(found: Inspection, algorithm: Algorithm, advise_options: Sequence[str]) -> Remedy | None:
     """What to do about the first path that needs attention; None if none does."""
-    row = next((row for row in rows if row.needs_attention), None)
+    row = next(iter(found.troubled), None)
     if row is None:
         return None
     from connbench.inspect.remedy import find_remedy  # noqa: PLC0415  # a calm host needs nothing of what it loads
 
-    return find_remedy(row.path, row.usage, row.forecasts, algorithm, findings, advise_options)
+    return find_remedy(row.path, row.usage, row.forecasts, algorithm, found.findings, advise_options)

@@ -80,7 +80,7 @@ class Judgement:
 def evaluate(conditions: Sequence[Threshold], inspection: Inspection, forecasts: Forecasts) -> list[Judgement]:
     """Judge each condition on each path that it is about.
 
-    Without a target that is each of the `FULLEST` paths of each namespace, and those that the inspection shows. Where
+    Without a target that is each of the `FULLEST` paths of each namespace, and those that the inspection judged. Where
     no connection is open, nothing is in use. What is not known fails: a gate without data must not pass.
 
     Args:
@@ -96,8 +96,8 @@ class _Paths:
     """The paths that conditions are about, each described and forecast once."""
 
     def __init__(self, inspection: Inspection, forecasts: Forecasts) -> None:
-        self._usages, self._forecasts, self._shown = inspection.usages, forecasts, inspection.rows
-        self._rows = {_key(row.path): row for row in inspection.rows}
+        self._usages, self._forecasts, self._judged = inspection.usages, forecasts, inspection.judged
+        self._rows = {_key(row.path): row for row in inspection.judged}
 
     def figures(self, condition: Threshold) -> list[tuple[str, _Figure]]:
         """Name and figures of each path, or of each namespace, that a condition is about."""
@@ -112,7 +112,7 @@ class _Paths:
 
     def _about(self, subject: str | None, *, with_forecast: bool) -> list[Row]:
         if subject is None:
-            keys = dict.fromkeys([*map(_key, (row.path for row in self._shown)), *self._fullest(FULLEST, None)])
+            keys = dict.fromkeys([*map(_key, (row.path for row in self._judged)), *self._fullest(FULLEST, None)])
         else:
             keys = dict.fromkeys(self._fullest(MOST_OF_TARGET, Subject.parse(subject)))
         for key in keys if with_forecast else ():

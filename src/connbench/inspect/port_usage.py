@@ -32,6 +32,15 @@ LOOPBACK_INDEX = 1
 
 TIMES_LEFT_S = (15, 30, 45, 60)
 
+FEW_LEFT = 0.1
+"""The share of its usable ports up to which a path is short of them."""
+
+FEWEST_ACCEPTED = 3
+"""Connections of one local port to ports of one peer, each the only one to that port, that no connect() made.
+
+connect() gives the same port to two of a few such targets by chance, and hardly to three.
+"""
+
 _INCOMING = (State.SYN_RECV, State.NEW_SYN_RECV)
 _WITHOUT_PEER = (State.LISTEN, State.BOUND_INACTIVE, State.CLOSE)
 
@@ -136,6 +145,11 @@ class Usage:
         is_outgoing &= self._is_usable[sockets.local_port] | _shares_path(sockets, is_outgoing, self._is_usable)
         self.outgoing: Indices = np.flatnonzero(is_outgoing)
         self._order, self._bounds = _group(sockets, self.outgoing)
+        accepted = _left_of_listeners(sockets, self._order, self._bounds)
+        if len(accepted):
+            is_outgoing[self._order[self._bounds[accepted]]] = False
+            self.outgoing = np.flatnonzero(is_outgoing)
+            self._order, self._bounds = _without(self._order, self._bounds, accepted)
         self._used = self._count_ports()
         self._fullest: Indices = np.argsort(-self._used, kind="stable")
 
@@ -307,6 +321,32 @@ def _group(sockets: Sockets, chosen: Indices) -> tuple[Indices, Indices]:
     sorted_paths = paths[order]
     begins = np.flatnonzero(np.diff(sorted_paths, prepend=sorted_paths[:1] + np.uint64(1)))
     return chosen[order], np.append(begins, len(chosen))
+
+
+def _left_of_listeners(sockets: Sockets, order: Indices, bounds: Indices) -> Indices:
+    """The paths whose only socket is the accepted end of a connection whose listener is closed.
+
+    Such ends have one local port, and the peer has another port each time. connect() has it the other way round: one
+    port of the peer, and another local port each time.
+
+    Args:
+        sockets: All of them.
+        order: Those of paths, as `_group` sorts them.
+        bounds: Where each path begins in `order`.
+
+    Returns:
+        The numbers of the paths.
+    """
+    alone = np.flatnonzero(np.diff(bounds) == 1)
+    its = sockets[order[bounds[alone]]]
+    numbers = mix(_local_numbers(its), its.remote[:, 0], its.remote[:, 1])
+    _, which, many = np.unique(numbers, return_inverse=True, return_counts=True)
+    return alone[many[which] >= FEWEST_ACCEPTED]
+
+
+def _without(order: Indices, bounds: Indices, paths: Indices) -> tuple[Indices, Indices]:
+    """Leave out paths that have one socket each from what `_group` returns."""
+    return np.delete(order, bounds[paths]), np.append(0, np.cumsum(np.delete(np.diff(bounds), paths)))
 
 
 def path_numbers(sockets: Sockets) -> Numbers:

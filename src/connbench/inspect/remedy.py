@@ -35,7 +35,7 @@ from connbench.advice.kernels import kernel_of, options_here
 from connbench.advice.scenario import BELOW_KNEE
 from connbench.findings import Finding
 from connbench.inspect.forecast import Forecast
-from connbench.inspect.port_usage import PathUsage, Usage, distinct_ports, usable_ports
+from connbench.inspect.port_usage import FEW_LEFT, PathUsage, Usage, distinct_ports, usable_ports
 from connbench.inspect.snapshot import Settings
 from connbench.inspect.sockets import Mask, State
 from connbench.inspect.suspicions import EARLY_BIND, find_apart
@@ -51,9 +51,6 @@ from connbench.strategies import STRATEGIES, Strategy
 from connbench.units import about, count
 
 MOST_SENTENCES = 3
-
-FEW_LEFT = 0.1
-"""The share of the usable ports below which so few are free that a path needs more of them, not a better search."""
 
 MUCH = 0.1
 """The share of the port range from which on reserved or bound ports are worth a sentence."""
@@ -238,6 +235,7 @@ class _Case:
 
     @property
     def is_nearly_full(self) -> bool:
+        """Whether so few ports are free that the path needs more of them, not a better search."""
         return self.now.until_exhausted <= FEW_LEFT * self.path.usable
 
     @cached_property

@@ -14,7 +14,6 @@ from connbench.inspect.inspection import Inspection, Row
 from connbench.inspect.port_usage import TIMES_LEFT_S, Usage
 from connbench.inspect.sockets import STATE_NAMES, Sockets, State, address_text
 from connbench.model import Protocol
-from connbench.portmodel.next_search import Half
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
 from connbench.safe_text import csv_cell, printable
 from connbench.units import NS_PER_S, about, count, duration, elapsed, format_measured_rate
@@ -88,24 +87,22 @@ def verdict(inspection: Inspection) -> tuple[str, ...]:
     if not inspection.rows:
         ranges = {str(one.snapshot.settings.ports) for one in inspection.usages}
         where = listed(sorted(ranges)) if len(ranges) <= MOST_RANGES else "its namespace's range"
-        return (f"Nothing is wrong: no connection has a port of {where}.", *remedy)
-    troubled = [row for row in inspection.rows if row.needs_attention]
-    if not troubled:
+        return (f"Nothing is wrong: no outgoing connection has a port of {where}.", *remedy)
+    if not inspection.troubled:
         return (_calm(inspection, inspection.rows[0]), *remedy)
-    first, *others = troubled
-    return (_trouble(inspection, first), *_more(others), *remedy)
+    first, *others = inspection.troubled
+    return (_trouble(inspection, first), *_more(inspection, others), *remedy)
 
 
 def _trouble(inspection: Inspection, row: Row) -> str:
     path, uses = row.path, f"{row.name} {_uses(row)}"
-    is_slow = row.next is not None and row.next.half is Half.SECOND
-    search = _search(inspection, row, " first" if is_slow else "")
+    search = _search(inspection, row, " first" if row.is_slow else "")
     if not row.until_exhausted:
         after = f" after it has probed {search}" if search else ""
         soon = path.time_wait_left.get(LEFT_S)
         freed = f"; {_counted(soon, 'port')} will have left TIME_WAIT in {LEFT_S} s" if soon else ""
         return f"{uses}: connect() fails with {_FAILURES[Protocol(path.protocol)]}{after}{freed}."
-    parts = [f"{'each' if is_slow else 'the next'} connect() probes {search}"] if search else []
+    parts = [f"{'each' if row.is_slow else 'the next'} connect() probes {search}"] if search else []
     rate = f"at {format_measured_rate(row.growth_per_s or 0)}/s"
     ends = [("slow", row.slow_in_s), ("exhausted", row.exhausted_in_s)]
     foretold = [f"{end} in {elapsed(seconds)}" for end, seconds in ends if seconds is not None]
@@ -116,9 +113,11 @@ def _trouble(inspection: Inspection, row: Row) -> str:
     return f"{uses}: {'; '.join(parts)}."
 
 
-def _more(others: Sequence[Row]) -> Iterator[str]:
+def _more(inspection: Inspection, others: Sequence[Row]) -> Iterator[str]:
     if others:
-        yield f"connect() is slow or short of ports on {_counted(len(others), 'more path')}."
+        judged = len(inspection.judged)
+        least = "at least " if judged == len(others) + 1 < inspection.paths else ""
+        yield f"connect() is slow or short of ports on {least}{_counted(len(others), 'more path')}."
 
 
 def _calm(inspection: Inspection, row: Row) -> str:
@@ -247,9 +246,9 @@ def _width(names: Sequence[str], columns: dict[str, list[str]]) -> int:
 
 
 def _detailed(inspection: Inspection) -> list[Row]:
-    """The fullest path, and the next ones that need attention, too."""
-    rows = inspection.rows[:MOST_DETAILS]
-    return [row for at, row in enumerate(rows) if at == 0 or row.needs_attention]
+    """The fullest path, and the first of the others that need attention: the verdict is about one of them."""
+    fullest = list(inspection.rows[:1])
+    return [*fullest, *(row for row in inspection.troubled if row not in fullest)][:MOST_DETAILS]
 
 
 def _forecasts(inspection: Inspection, row: Row) -> Table:
