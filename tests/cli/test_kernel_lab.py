@@ -159,7 +159,7 @@ mkdir left && echo 0 >left/status && echo 6.1.0 >left/release && tar -c -f resul
 
 
 @needs_tools
-@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize("is_named", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_kernel_that_this_cpu_cannot_boot_is_left_out_unless_it_was_named(is_named: bool, tmp_path: Path) -> None:
     """Among all kernels the lab leaves user-mode-linux out, with a line and exit code 0; asked for, it is a fault."""
     stand_in(tmp_path / "bin" / "linux.uml", "echo ptrace set fp regs failed, errno = 14; exit 1")

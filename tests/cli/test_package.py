@@ -55,6 +55,7 @@ def package_files(checkout: Path) -> set[str]:
     return {str(path.relative_to(source)) for path in files if ".egg-info" not in str(path)}
 
 
+@pytest.mark.slow
 @needs("cc")
 @needs("python3-config")
 def test_wheel_has_the_loop_in_c_for_every_python(checkout: Path, tmp_path: Path) -> None:
@@ -65,7 +66,11 @@ def test_wheel_has_the_loop_in_c_for_every_python(checkout: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("compiler", "reason"), [("/nowhere/cc", "no C compiler (/nowhere/cc) here"), ("false", "false could not compile")]
+    ("compiler", "reason"),
+    [
+        ("/nowhere/cc", "no C compiler (/nowhere/cc) here"),
+        pytest.param("false", "false could not compile", marks=pytest.mark.slow),
+    ],
 )
 def test_wheel_without_a_compiler_is_for_any_platform(
     checkout: Path, tmp_path: Path, compiler: str, reason: str
@@ -78,7 +83,10 @@ def test_wheel_without_a_compiler_is_for_any_platform(
     assert reason in line
 
 
-@pytest.mark.parametrize("has_compiler", [pytest.param(True, marks=[needs("cc"), needs("python3-config")]), False])
+@pytest.mark.parametrize(
+    "has_compiler",
+    [pytest.param(True, marks=[needs("cc"), needs("python3-config")]), pytest.param(False, marks=pytest.mark.slow)],
+)
 def test_sdist_installs_and_runs(checkout: Path, tmp_path: Path, *, has_compiler: bool) -> None:
     """In an environment of its own, where only what connbench requires is taken from this one; with either loop."""
     sdist, _ = build("sdist", checkout, tmp_path / "dist")
