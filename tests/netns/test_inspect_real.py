@@ -257,7 +257,7 @@ def test_a_namespace_without_sockets() -> None:
     """There is nothing to show, and nothing is wrong; the report says of which range."""
     printed = connbench("inspect", inside=("--sysctl", "net.ipv4.ip_local_port_range=40000 40063"))
     assert printed.returncode == ExitCode.OK, printed.stderr
-    assert "Nothing is wrong: no outgoing connection has a port of 40000-40063." in printed.stdout
+    assert "No path is short of ports: no outgoing connection has a port of 40000-40063." in printed.stdout
     assert "0 sockets" in printed.stdout
 
 

@@ -232,7 +232,7 @@ def test_time_wait_alone_does_not_grow_beyond_a_minute_of_closes() -> None:
     begun = inspected(connections(400, 400, [55_000]), forecasts=[EASY])
     assert begun.rows[0].growth_per_s == 40
     assert (begun.rows[0].slow_in_s, begun.rows[0].exhausted_in_s) == (None, None)
-    assert report.verdict(begun)[0].startswith("Nothing is wrong: ")
+    assert report.verdict(begun)[0].startswith("No path is short of ports: ")
     fast = inspected(connections(5_000, 5_000, [55_000]), forecasts=[EASY])
     assert report.verdict(fast)[0].endswith("about 13 µs; slow in 28.0 s at 500/s.")
     faster = fast.rows[0]
@@ -268,10 +268,12 @@ def test_a_calm_host_gets_one_calm_sentence() -> None:
     """Below the knee nothing is wrong; nor without connections, or without sockets."""
     calm = inspected(connections(120), connections(9, ends=(SOURCE, TARGET, 80)), forecasts=(EASY, EASY))
     assert "".join(report.verdict(calm)) == (
-        "Nothing is wrong: the fullest path, 10.0.0.5 -> 10.1.2.3:443, uses 120 of 28,232 ports (0.4 %), and"
+        "No path is short of ports: the fullest path, 10.0.0.5 -> 10.1.2.3:443, uses 120 of 28,232 ports (0.4 %), and"
         " connect() probes 1 port, about 13 µs."
     )
-    assert report.verdict(inspected()) == ("Nothing is wrong: no outgoing connection has a port of 32768-60999.",)
+    assert report.verdict(inspected()) == (
+        "No path is short of ports: no outgoing connection has a port of 32768-60999.",
+    )
     assert (
         report.text(inspected(), 80).splitlines()[0] == "read     0 sockets of this network namespace in 31 ms; 0 paths"
     )
@@ -284,14 +286,25 @@ def test_a_path_that_will_soon_be_slow_needs_attention() -> None:
         "10.0.0.5 -> 10.1.2.3:443 uses 120 of 28,232 ports (0.4 %): the next connect() probes 1 port, about 13 µs; slow"
         " in 2 min 20 s and exhausted in 4 min 41 s at 100/s."
     )
-    assert report.verdict(growing(calm, 10))[0].startswith("Nothing is wrong")
+    assert report.verdict(growing(calm, 10))[0].startswith("No path is short of ports")
+
+
+def test_a_path_close_to_its_knee_needs_attention() -> None:
+    """Few connections make connect() slow there, whether or not the path grows at this moment."""
+    near = Forecast("plain", Half.FIRST, 131.0, 0.0, 19_000.0, 115, 14_231)
+    assert "".join(report.verdict(inspected(connections(14_001), forecasts=[(near,)]))) == (
+        "10.0.0.5 -> 10.1.2.3:443 uses 14,001 of 28,232 ports (49.6 %): the next connect() probes 131 ports, about"
+        " 19 µs; 115 more connections until connect() is slow."
+    )
+    far = replace(near, until_knee=2_900)
+    assert report.verdict(inspected(connections(11_200), forecasts=[(far,)]))[0].startswith("No path is short of ports")
 
 
 def test_other_paths_that_are_as_bad_are_counted() -> None:
     """The verdict describes the fullest; the text has forecasts for three of them."""
     paths = [connections(20_000 + i, ends=(SOURCE, TARGET, i)) for i in range(1, 6)]
     bad = inspected(*paths, forecasts=[FULL] * 4 + [EASY])
-    assert report.verdict(bad)[1] == "connect() is slow or short of ports on 3 more paths."
+    assert report.verdict(bad)[1] == "connect() is slow or short of ports, or nearly so, on 3 more paths."
     assert report.text(bad).count("next connect()") == 3
 
 
@@ -301,9 +314,9 @@ def test_verdict_does_not_depend_on_the_rows_shown() -> None:
     slow = [connections(14_200, ends=(SOURCE, TARGET, port)) for port in range(21)]
     few, many = (inspect([Snapshot(Sockets.concatenate(its), SETTINGS)], 1) for its in (calm, [*calm, *slow]))
     assert few.remedy is None
-    assert report.verdict(few)[0].startswith("Nothing is wrong")
+    assert report.verdict(few)[0].startswith("No path is short of ports")
     assert many.remedy
-    assert "connect() is slow or short of ports on at least 19 more paths." in report.verdict(many)
+    assert "connect() is slow or short of ports, or nearly so, on at least 19 more paths." in report.verdict(many)
     hidden = replace(many, rows=few.rows, further=many.rows)
     assert report.verdict(hidden)[0].startswith(f"{many.rows[0].name} uses 14,200 of 28,232 ports")
     assert f"next connect() {many.rows[0].name}" in report.text(hidden)
@@ -329,7 +342,7 @@ def test_knee_of_a_range_of_few_ports_is_not_slow() -> None:
     found = inspect([Snapshot(sockets, settings)])
     assert found.rows[0].next
     assert found.rows[0].next.half is Half.SECOND
-    assert report.verdict(found)[0].startswith("Nothing is wrong")
+    assert report.verdict(found)[0].startswith("No path is short of ports")
 
 
 # ---- other namespaces, files, words of others
@@ -382,7 +395,7 @@ def test_ports_that_no_search_can_choose_are_told() -> None:
     text = report.text(inspect([Snapshot(bound, settings)]))
     assert "32768-60999 (2 of its ports reserved), 1 taken by bind()" in text
     alone = inspect([Snapshot(bound[np.array([1])], settings)])
-    assert report.verdict(alone) == ("Nothing is wrong: no outgoing connection has a port of 32768-60999.",)
+    assert report.verdict(alone) == ("No path is short of ports: no outgoing connection has a port of 32768-60999.",)
 
 
 @pytest.mark.parametrize("write", [report.text, report.markdown, report.csv, prometheus, report.json])
@@ -404,7 +417,7 @@ def test_udp_has_no_forecast_of_a_search() -> None:
     udp.protocol[:] = 17
     calm = inspected(udp[np.arange(120)], forecasts=[UDP])
     assert report.verdict(calm) == (
-        "Nothing is wrong: 10.0.0.5 -> 10.1.2.3:443 (udp) uses 120 of 28,232 ports (0.4 %).",
+        "No path is short of ports: 10.0.0.5 -> 10.1.2.3:443 (udp) uses 120 of 28,232 ports (0.4 %).",
     )
     [cells] = [line.split() for line in report.text(calm).splitlines() if line.startswith("plain ")]
     assert cells == ["plain", "-", "-", "-", "-", "no", "knee", "28,112"]

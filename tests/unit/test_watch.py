@@ -238,6 +238,15 @@ def test_names_keep_their_target() -> None:
     assert row.startswith("…")
 
 
+def test_the_column_that_sorts_is_shown() -> None:
+    """Also where others of its urgency have no room."""
+    view = View(1)
+    view.moment = moment_of(rows_of(3, 5))
+    assert "ESTAB" not in list(view.lines(80, 9))[1][0]
+    view.press("e")
+    assert "ESTAB" in list(view.lines(80, 9))[1][0]
+
+
 def judged(known: bool, is_true: bool, condition: str) -> Judgement:
     """What became of a condition."""
     outcome = "is true" if is_true and known else "" if known else "is not known"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MANY_PROBES = 500
 """Ports that a search probes in about the time that the rest of connect() takes; one that probes fewer is not slow."""
 
+NEAR_KNEE = 0.1
+"""A path stands out if this share of its usable ports is left until its knee: by default from 40 % in use on."""
+
 SOON_S = 600
 """A path stands out, too, if it is slow or its ports are exhausted within so many seconds."""
 
@@ -110,14 +113,21 @@ class Row:
         return self.next is not None and self.next.half is Half.SECOND and self._is_slow_past_knee
 
     @property
+    def is_near_knee(self) -> bool:
+        """Whether connect() is not slow yet, and few more connections make it so."""
+        until_knee = self.next.until_knee if self.next else None
+        return bool(until_knee and self._is_slow_past_knee and until_knee <= NEAR_KNEE * self.path.usable)
+
+    @property
     def _is_slow_past_knee(self) -> bool:
         return len(self.usage.snapshot.settings.ports) >= 2 * MANY_PROBES
 
     @property
     def needs_attention(self) -> bool:
-        """Whether connect() on it is slow or fails, or will soon at its growth."""
+        """Whether connect() on it is slow or fails, or nearly so, or will soon at its growth."""
         return (
             self.is_slow
+            or self.is_near_knee
             or self.until_exhausted <= FEW_LEFT * self.path.usable
             or any(seconds is not None and seconds <= SOON_S for seconds in (self.exhausted_in_s, self.slow_in_s))
         )

@@ -87,7 +87,7 @@ def verdict(inspection: Inspection) -> tuple[str, ...]:
     if not inspection.rows:
         ranges = {str(one.snapshot.settings.ports) for one in inspection.usages}
         where = listed(sorted(ranges)) if len(ranges) <= MOST_RANGES else "its namespace's range"
-        return (f"Nothing is wrong: no outgoing connection has a port of {where}.", *remedy)
+        return (f"No path is short of ports: no outgoing connection has a port of {where}.", *remedy)
     if not inspection.troubled:
         return (_calm(inspection, inspection.rows[0]), *remedy)
     first, *others = inspection.troubled
@@ -108,6 +108,8 @@ def _trouble(inspection: Inspection, row: Row) -> str:
     foretold = [f"{end} in {elapsed(seconds)}" for end, seconds in ends if seconds is not None]
     if foretold:
         parts.append(f"{listed(foretold)} {rate}")
+    elif row.is_near_knee and row.next and row.next.until_knee:
+        parts.append(f"{_counted(row.next.until_knee, 'more connection')} until connect() is slow")
     else:
         parts.append(f"{_counted(row.until_exhausted, 'more connection')} until no port is free")
     return f"{uses}: {'; '.join(parts)}."
@@ -117,14 +119,14 @@ def _more(inspection: Inspection, others: Sequence[Row]) -> Iterator[str]:
     if others:
         judged = len(inspection.judged)
         least = "at least " if judged == len(others) + 1 < inspection.paths else ""
-        yield f"connect() is slow or short of ports on {least}{_counted(len(others), 'more path')}."
+        yield f"connect() is slow or short of ports, or nearly so, on {least}{_counted(len(others), 'more path')}."
 
 
 def _calm(inspection: Inspection, row: Row) -> str:
     search = _search(inspection, row)
     cost = f", and connect() probes {search}" if search else ""
     name = f"the fullest path, {row.name}," if inspection.paths > 1 else row.name
-    return f"Nothing is wrong: {name} {_uses(row)}{cost}."
+    return f"No path is short of ports: {name} {_uses(row)}{cost}."
 
 
 def _uses(row: Row) -> str:

@@ -184,17 +184,17 @@ def ordered(rows: Sequence[Row], by: Column) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def table(rows: Sequence[Row], width: int, height: int) -> list[str]:
+def table(rows: Sequence[Row], width: int, height: int, by: Column = FULLEST) -> list[str]:
     """A header, and a line for each row, of at most so many columns and lines; the header is always there.
 
-    Figures are left out, and then the beginning of the names, where they do not fit.
+    Figures are left out where they do not fit, that of the sorting column last, and then the beginning of the names.
     """
     shown = rows[: max(0, height - 1)]
     names = [row.name for row in shown]
     columns = {column: [_cell(column, row) for row in shown] for column in COLUMNS}
     widths = {column: max(map(len, [column.title, *cells])) + 2 for column, cells in columns.items()}
     longest = max(map(len, ["source -> target", *names]))
-    for column in sorted(COLUMNS, key=lambda one: one.rank, reverse=True):
+    for column in sorted(COLUMNS, key=lambda one: (one is not by, one.rank), reverse=True):
         if width - sum(widths.values()) >= min(longest, SHORTEST_NAME) or not column.rank:
             break
         del widths[column]
@@ -238,7 +238,7 @@ class View:
         found = self.moment.inspection
         yield self._status(self.moment)[:width], "bold"
         rows = ordered(found.rows, self._column)
-        header, *others = table(rows, width, height - 2)
+        header, *others = table(rows, width, height - 2, self._column)
         yield header, "reverse"
         for line, row in zip(others, rows, strict=False):
             yield line, "bold red" if row.needs_attention else ""
