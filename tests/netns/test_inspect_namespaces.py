@@ -99,6 +99,23 @@ def test_by_name(container: Container) -> None:
     assert namespaces_of(json.loads(finished.stdout)) == {"blue": HELD}
 
 
+@pytest.mark.parametrize("output_format", ["text", "json", "csv", "markdown", "prometheus"])
+def test_name_may_have_any_bytes(container: Container, output_format: str) -> None:
+    """Those that are no text, or would steer a terminal, are replaced in each format."""
+    name, ip = os.fsdecode(b"b\xffu\x07e\n"), require("ip")
+    attach = f'mkdir /run/netns && {ip} netns attach "$0" "$1" && shift && exec "$@"'
+    asked = [COMMAND, "inspect", "--netns", name, "--format", output_format]
+    finished = subprocess.run(
+        [*INSIDE, "--tmpfs", "/run:mode=755", "--", "sh", "-c", attach, name, str(container.pid), *asked],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
+    )
+    assert finished.returncode == ExitCode.OK, finished.stderr
+    assert "b\ufffdu\ufffde\ufffd" in finished.stdout
+
+
 def test_all(container: Container) -> None:
     """Each namespace once, however many processes are in it, and that of the command first."""
     finished = connbench("inspect", "--all-netns", "--top", "0", "--format", "json")

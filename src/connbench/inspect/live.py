@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from connbench.linux.network_namespaces import NamespaceGoneError, NetworkNamespace
 from connbench.linux.sock_dump import SockDump
+from connbench.safe_text import printable
 
 if TYPE_CHECKING:
     from connbench.inspect.snapshot import Snapshot
@@ -30,14 +32,25 @@ def read_live(namespaces: Sequence[NetworkNamespace], *, with_processes: bool = 
     found = []
     for namespace in namespaces:
         try:
-            found.append(_read(namespace, with_processes=with_processes))
+            found.append(_read(namespace))
         except NamespaceGoneError:
             if len(namespaces) == 1:
                 raise
-    return found
+    return _with_processes(found) if with_processes else found
 
 
-def _read(namespace: NetworkNamespace, *, with_processes: bool) -> Snapshot:
+def _with_processes(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """The same with their programs, for which all processes are looked at once: an inode has one socket of the host."""
+    import numpy as np  # noqa: PLC0415  # it is loaded by now
+
+    from connbench.inspect.processes import find_processes  # noqa: PLC0415  # only where they are wanted
+
+    inodes = np.concatenate([one.sockets.inode for one in snapshots])
+    processes = find_processes(inodes[inodes > 0])
+    return [replace(one, processes=processes) for one in snapshots]
+
+
+def _read(namespace: NetworkNamespace) -> Snapshot:
     with namespace.entered():
         begun = time.monotonic()
         dump = SockDump()
@@ -49,11 +62,5 @@ def _read(namespace: NetworkNamespace, *, with_processes: bool) -> Snapshot:
         sockets, fallback = read_sockets(dump)
         settings = read_settings()
     seconds = dump.seconds or time.monotonic() - begun  # /proc/net may have been read instead
-    processes = None
-    if with_processes:
-        from connbench.inspect.processes import find_processes  # noqa: PLC0415  # only where they are wanted
-
-        processes = find_processes(sockets.inode[sockets.inode > 0])
-    return Snapshot(
-        sockets, settings, namespace.name, seconds=seconds, taken_at=begun, fallback=fallback, processes=processes
-    )
+    name = printable(namespace.name)  # any bytes, as of a mount
+    return Snapshot(sockets, settings, name, seconds=seconds, taken_at=begun, fallback=fallback)
