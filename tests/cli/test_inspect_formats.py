@@ -55,7 +55,7 @@ def test_each_format_counts_the_same_connections(target: int) -> None:
     assert (row["used"], row["established"], row["source"], row["target"]) == (CONNECTIONS, CONNECTIONS, HOST, HOST)
     assert row["forecasts"][0]["strategy"] == "plain"
     [cells] = [one for one in csv.DictReader(io.StringIO(printed("csv"))) if one["target_port"] == str(target)]
-    assert (cells["used"], cells["plain_until_exhausted"]) == ("5", str(row["forecasts"][0]["until_exhausted"]))
+    assert (cells["used"], cells["plain_until_exhaustion"]) == ("5", str(row["forecasts"][0]["until_exhaustion"]))
     families = text_string_to_metric_families(printed("prometheus"))
     [used] = [family for family in families if family.name == "connbench_inspect_used_ports"]
     assert sum(one.value for one in used.samples if one.labels["target_port"] == str(target)) == CONNECTIONS

@@ -119,7 +119,7 @@ snapshot = Snapshot(dump_sockets(), read_settings())
 [path] = (row for row in usage(snapshot).rows() if row.target_port == 20000)
 plain, *_ = Forecaster().forecast(path, snapshot)
 after = socket.create_connection(server.getsockname())
-print(json.dumps([closed, plain.half, plain.until_knee, plain.until_exhausted, after.getsockname()[1]]))
+print(json.dumps([closed, plain.half, plain.until_knee, plain.until_exhaustion, after.getsockname()[1]]))
 """
 """Takes the even ports of 32, puts four in TIME_WAIT, waits until they may be reused, forecasts, and connects."""
 

@@ -79,11 +79,11 @@ def test_strategies_are_those_that_search_differently() -> None:
     found = forecasts(sockets(EVEN[10:]), forecaster=Forecaster(window=100))
     assert list(found) == ["plain", "window 100", "range"]
     plain, window, every = found.values()
-    assert (plain.half, plain.until_knee, plain.until_exhausted) == (Half.FIRST, 10, 510)
+    assert (plain.half, plain.until_knee, plain.until_exhaustion) == (Half.FIRST, 10, 510)
     assert plain.ports_probed == next_search(PORTS, EVEN[10:], ParityFirst).following
     assert 1 + 490 / 10 < plain.ports_probed < 1 + 490 / 2  # a run of 490 ports behind ten free ones, once each time
     for one in (window, every):
-        assert (one.half, one.until_knee, one.until_exhausted, one.failing) == (None, None, 510, 0)
+        assert (one.half, one.until_knee, one.until_exhaustion, one.failing) == (None, None, 510, 0)
     assert every.ports_probed == next_search(PORTS, EVEN[10:], EveryPort).following
     assert window.ports_probed == next_search(PORTS, EVEN[10:], EveryPort, 100).ports_probed
 
@@ -92,7 +92,7 @@ def test_the_second_half_probes_all_of_the_first() -> None:
     """No port until the knee is left, and each connect() probes 500 ports in vain."""
     found = forecasts(sockets(EVEN))["plain"]
     assert (found.half, found.ports_probed, found.failing) == (Half.SECOND, 501, 0)
-    assert (found.until_knee, found.until_exhausted) == (0, 500)
+    assert (found.until_knee, found.until_exhaustion) == (0, 500)
 
 
 def test_an_old_kernel_has_a_knee_with_the_option_too() -> None:
@@ -133,7 +133,7 @@ def test_reserved_ports_and_those_of_listeners_are_passed_over() -> None:
     """A reserved port and one that bind() took for every target cost a probe, and are not free."""
     settings = Settings(PORTS, frozenset({20000, 20001, 30000}), kernel="6.12")
     found = forecasts(sockets(EVEN[10:]), listening([20002, 20003, 30001]), settings=settings)["plain"]
-    assert (found.until_knee, found.until_exhausted) == (8, 506)
+    assert (found.until_knee, found.until_exhaustion) == (8, 506)
     assert found.ports_probed == next_search(PORTS, [20000, 20002, *EVEN[10:]], ParityFirst).following
 
 
@@ -158,7 +158,7 @@ def test_a_port_in_time_wait_is_free_if_the_kernel_reuses_it(
     waiting = sockets(EVEN[:100], State.TIME_WAIT, left_ms, target)
     found = forecasts(sockets(EVEN[100:], target=target), waiting, settings=settings)["plain"]
     assert found.until_knee == (100 if is_taken else 0)
-    assert found.until_exhausted == (600 if is_taken else 500)
+    assert found.until_exhaustion == (600 if is_taken else 500)
     assert found.half is (Half.FIRST if is_taken else Half.SECOND)
 
 

@@ -324,7 +324,7 @@ def test_verdict_does_not_depend_on_the_rows_shown() -> None:
 
 def test_exactly_nine_tenths_are_nearly_full() -> None:
     """Whatever a float makes of it; one port less is not."""
-    forecasts = [(replace(EASY[0], until_exhausted=28_230 - used),) for used in (25_407, 25_406)]
+    forecasts = [(replace(EASY[0], until_exhaustion=28_230 - used),) for used in (25_407, 25_406)]
     ends = [(SOURCE, TARGET, port) for port in (1, 2)]
     found = inspected(*(connections(used, ends=one) for used, one in zip((25_407, 25_406), ends, strict=True)))
     rows = [
@@ -421,7 +421,7 @@ def test_udp_has_no_forecast_of_a_search() -> None:
     )
     [cells] = [line.split() for line in report.text(calm).splitlines() if line.startswith("plain ")]
     assert cells == ["plain", "-", "-", "-", "-", "no", "knee", "28,112"]
-    full = inspected(udp, forecasts=[(replace(UDP[0], until_exhausted=0),)])
+    full = inspected(udp, forecasts=[(replace(UDP[0], until_exhaustion=0),)])
     assert report.verdict(full)[0].endswith("uses all 28,232 ports: connect() fails with EAGAIN.")
     assert [row["plain_connect_ns"] for row in rows_of(full)] == [""]
     assert not [name for name, _ in metrics_of(full) if name == "connbench_inspect_next_connect_seconds"]
@@ -537,7 +537,7 @@ def test_csv_reads_back() -> None:
         assert float(row["used_share"]) == one["used_share"]
         for name in ("closing_per_s", "growth_per_s", "exhausted_in_s"):
             assert (float(row[name]) if row[name] else None) == one[name]
-    assert rows[0].items() >= {"plain_half": "second", "window_until_knee": "", "range_until_exhausted": "332"}.items()
+    assert rows[0].items() >= {"plain_half": "second", "window_until_knee": "", "range_until_exhaustion": "332"}.items()
     assert rows[1]["range_half"] == ""
 
 
@@ -583,7 +583,7 @@ PATH = {"namespace": "", "protocol": "tcp", "source": SOURCE, "target": TARGET, 
         ("next_ports_probed", {**PATH, "strategy": "plain"}, 14116.2),
         ("next_connect_seconds", {**PATH, "strategy": "range"}, 19.7e-6),
         ("until_knee_connections", {**PATH, "strategy": "plain"}, 0),
-        ("until_exhausted_connections", {**PATH, "strategy": "window 500"}, 332),
+        ("until_exhaustion_connections", {**PATH, "strategy": "window 500"}, 332),
         ("findings", {"code": "listener-in-range", "severity": "warning"}, 1),
     ],
 )

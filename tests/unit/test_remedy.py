@@ -99,7 +99,7 @@ def full(waiting: int = 21_517) -> tuple[Sockets, Sockets]:
 
 def test_what_to_do_on_a_path_that_is_full_of_time_wait() -> None:
     """The causes first, then what this kernel offers; the command line has what was measured."""
-    found = remedy_of(usage_of(*full()), [replace(one, until_exhausted=332) for one in PAST_KNEE])
+    found = remedy_of(usage_of(*full()), [replace(one, until_exhaustion=332) for one in PAST_KNEE])
     assert found.sentences == (
         (
             "Do: keep connections open and use them again, or let 10.1.2.3:443 close first: this side closed first, so"
@@ -145,7 +145,7 @@ def test_before_the_knee_the_sentence_says_until_when() -> None:
 
 def test_before_the_knee_without_a_better_search_one_more_source_puts_it_off() -> None:
     """One address still suffices, so the least that helps is one more."""
-    plain = replace(BEFORE_KNEE[0], until_exhausted=16_232)
+    plain = replace(BEFORE_KNEE[0], until_exhaustion=16_232)
     [sentence] = remedy_of(usage_of(sockets(EVEN[:12_000])), [plain]).sentences
     assert sentence.startswith("Do: connect from 2 source addresses in turn instead of 1: each then has 6,000 ports")
 
@@ -236,10 +236,10 @@ def test_few_ports_left_need_more_ports_first() -> None:
 
     With more than a tenth of the ports free the search is enough.
     """
-    enough = [replace(one, until_exhausted=2_900) for one in PAST_KNEE]
+    enough = [replace(one, until_exhaustion=2_900) for one in PAST_KNEE]
     [sentence] = remedy_of(usage_of(sockets(EVERY[:25_332])), enough).sentences
     assert sentence.startswith("Do: use range ")
-    few = [replace(one, until_exhausted=1_000) for one in PAST_KNEE]
+    few = [replace(one, until_exhaustion=1_000) for one in PAST_KNEE]
     found = remedy_of(usage_of(sockets(EVERY[:27_232])), few)
     assert found.sentences[0].startswith("Do: connect from 3 source addresses in turn ")
     assert found.sentences[1].startswith("Use range ")

@@ -69,7 +69,7 @@ OF_PATH: Mapping[str, Measure] = {
     "probes": Measure(lambda row: row.next.ports_probed if row.next else None, is_forecast=True),
     "latency": Measure(lambda row: row.next.connect_ns if row.next else None, is_time=True, is_forecast=True),
     "knee": Measure(_until_knee, inf, is_forecast=True),
-    "exhaustion": Measure(lambda row: row.until_exhausted, inf, is_forecast=True),
+    "exhaustion": Measure(lambda row: row.until_exhaustion, inf, is_forecast=True),
     "left": Measure(_left_ns, inf, is_time=True, is_forecast=True),
 }
 """The figures of a path. To add one, add a row here, and a line in docs/figures.md."""

@@ -33,7 +33,7 @@ class Forecast:
         connect_ns: How long connect() takes, in ns; None for UDP.
         until_knee: How many connections more until no port of the parity that is probed first is free; None if the
             search has no such knee.
-        until_exhausted: How many connections more find a port.
+        until_exhaustion: How many connections more find a port.
     """
 
     strategy: str
@@ -42,7 +42,7 @@ class Forecast:
     failing: float | None
     connect_ns: float | None
     until_knee: int | None
-    until_exhausted: int
+    until_exhaustion: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,9 @@ class Row:
         return self.forecasts[0] if self.forecasts else None
 
     @property
-    def until_exhausted(self) -> int:
+    def until_exhaustion(self) -> int:
         """How many more connections the path has ports for."""
-        return self.next.until_exhausted if self.next else self.path.free
+        return self.next.until_exhaustion if self.next else self.path.free
 
     @property
     def growth_per_s(self) -> float | None:
@@ -99,7 +99,7 @@ class Row:
     @property
     def exhausted_in_s(self) -> float | None:
         """The seconds until its ports are exhausted at this growth; None if it does not grow, or nobody knows."""
-        return self.time_until(self.until_exhausted)
+        return self.time_until(self.until_exhaustion)
 
     @property
     def slow_in_s(self) -> float | None:
@@ -128,7 +128,7 @@ class Row:
         return (
             self.is_slow
             or self.is_near_knee
-            or self.until_exhausted <= FEW_LEFT * self.path.usable
+            or self.until_exhaustion <= FEW_LEFT * self.path.usable
             or any(seconds is not None and seconds <= SOON_S for seconds in (self.exhausted_in_s, self.slow_in_s))
         )
 

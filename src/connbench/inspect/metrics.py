@@ -152,7 +152,7 @@ def _forecasts(rows: Sequence[Row]) -> Iterator[Metric]:
         "connect_ns": _gauge("next_connect_seconds", "Time that the next connect() takes, by the model.", *labels),
         "failing": _gauge("next_failing_ratio", "Share of the searches that find no port, 0 to 1.", *labels),
         "until_knee": _gauge("until_knee_connections", "Connections until connect() is slow; 0 from then on.", *labels),
-        "until_exhausted": _gauge("until_exhausted_connections", "Connections until no port is free.", *labels),
+        "until_exhaustion": _gauge("until_exhaustion_connections", "Connections until no port is free.", *labels),
     }
     for row in rows:
         for one in row.forecasts:

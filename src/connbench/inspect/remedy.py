@@ -219,7 +219,7 @@ class _Case:
     def in_use(self) -> int:
         """The ports that a search cannot choose, of the usable ones."""
         load = self.load
-        return load.connected + load.waiting if self.binds_early else self.path.usable - self.now.until_exhausted
+        return load.connected + load.waiting if self.binds_early else self.path.usable - self.now.until_exhaustion
 
     @property
     def first_parity(self) -> int:
@@ -236,7 +236,7 @@ class _Case:
     @property
     def is_nearly_full(self) -> bool:
         """Whether so few ports are free that the path needs more of them, not a better search."""
-        return self.now.until_exhausted <= FEW_LEFT * self.path.usable
+        return self.now.until_exhaustion <= FEW_LEFT * self.path.usable
 
     @cached_property
     def cure(self) -> Forecast | None:
@@ -248,7 +248,7 @@ class _Case:
         possible = [
             one
             for one in self.forecasts[1:]
-            if one.until_exhausted and self.socket_options.issuperset(_strategy(one).needs)
+            if one.until_exhaustion and self.socket_options.issuperset(_strategy(one).needs)
         ]
         if self.is_past_knee:
             possible = [one for one in possible if _mean_ns(one) <= WORTH * (self.now.connect_ns or 0)]

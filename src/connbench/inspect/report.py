@@ -97,7 +97,7 @@ def verdict(inspection: Inspection) -> tuple[str, ...]:
 def _trouble(inspection: Inspection, row: Row) -> str:
     path, uses = row.path, f"{row.name} {_uses(row)}"
     search = _search(inspection, row, " first" if row.is_slow else "")
-    if not row.until_exhausted:
+    if not row.until_exhaustion:
         after = f" after it has probed {search}" if search else ""
         soon = path.time_wait_left.get(LEFT_S)
         freed = f"; {_counted(soon, 'port')} will have left TIME_WAIT in {LEFT_S} s" if soon else ""
@@ -111,7 +111,7 @@ def _trouble(inspection: Inspection, row: Row) -> str:
     elif row.is_near_knee and row.next and row.next.until_knee:
         parts.append(f"{_counted(row.next.until_knee, 'more connection')} until connect() is slow")
     else:
-        parts.append(f"{_counted(row.until_exhausted, 'more connection')} until no port is free")
+        parts.append(f"{_counted(row.until_exhaustion, 'more connection')} until no port is free")
     return f"{uses}: {'; '.join(parts)}."
 
 
@@ -136,7 +136,7 @@ def _uses(row: Row) -> str:
     waiting = max({"TIME_WAIT": path.time_wait, **path.others}.items(), key=lambda one: one[1])
     share = f" ({path.share * 100:.1f} %)" if path.free else ""
     states = f", {count(waiting[1])} of them in {waiting[0]}" if waiting[1] else ""
-    if path.time_wait == waiting[1] > 0 and row.until_exhausted > path.free:
+    if path.time_wait == waiting[1] > 0 and row.until_exhaustion > path.free:
         states += ", from which connect() takes ports again"
     return f"uses {of}{share}{states}"
 
@@ -261,7 +261,7 @@ def _forecasts(inspection: Inspection, row: Row) -> Table:
         "time": ["-" if one.connect_ns is None else _time(inspection, one.connect_ns) for one in row.forecasts],
         "fails": [f"{one.failing:.1%}" if one.failing else "-" for one in row.forecasts],
         "until knee": [_until_knee(one) for one in row.forecasts],
-        "until exhaustion": [count(one.until_exhausted) for one in row.forecasts],
+        "until exhaustion": [count(one.until_exhaustion) for one in row.forecasts],
     }
     rows = list(zip((one.strategy for one in row.forecasts), *columns.values(), strict=True))
     return Table(
@@ -384,7 +384,7 @@ COLUMNS = (
 )  # fmt: skip
 """Attributes of a path that JSON and CSV have under their own names."""
 
-FORECAST_COLUMNS = ("half", "ports_probed", "failing", "connect_ns", "until_knee", "until_exhausted")
+FORECAST_COLUMNS = ("half", "ports_probed", "failing", "connect_ns", "until_knee", "until_exhaustion")
 """Attributes of a forecast, likewise."""
 
 
