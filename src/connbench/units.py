@@ -41,6 +41,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: `1 path`, `2,000 paths`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def memory(number: float) -> str:
     """Bytes as powers of ten: `25.3 GB`, `512 MB`."""
     in_mb = round(number / 1e6)

@@ -218,6 +218,7 @@ def test_forms_of_an_address(text: str, expected: str) -> None:
         ("33sec", 33_000),
         ("1min", 60_000),
         ("1min5sec", 65_000),
+        ("99999min", 2**31 - 1),
         ("1.234sec", 1234),
         ("1.234ms", 1234),
         ("034ms", 34),

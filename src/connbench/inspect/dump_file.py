@@ -42,6 +42,9 @@ LARGEST_PASTE = 16 << 20
 _MS_PER_TICK = 10
 """/proc/net/tcp counts timers in ticks of USER_HZ, 100 a second on every architecture that Linux has today."""
 
+_LONGEST_MS = 2**31 - 1
+"""The longest time that a column holds; no socket is in TIME_WAIT for as long."""
+
 _SHOWN = 40
 
 
@@ -189,7 +192,7 @@ def _ms_of_ss(text: bytes) -> int:
     if not found:
         raise _MalformedError(f"{_shown(text)} has no time of a timer, such as 33sec")
     minutes, seconds, thousandths, alone = (int(part or 0) for part in found.groups())
-    return (minutes * 60 + seconds) * 1000 + thousandths + alone
+    return min((minutes * 60 + seconds) * 1000 + thousandths + alone, _LONGEST_MS)
 
 
 def _ms_of_netstat(text: bytes) -> int:
@@ -202,7 +205,7 @@ def _ms_of_netstat(text: bytes) -> int:
 
 def _ms_of_proc(text: bytes) -> int:
     """`03:00000CF9`, in ticks."""
-    return min(int(text.partition(b":")[2], 16) * _MS_PER_TICK, 2**31 - 1)
+    return min(int(text.partition(b":")[2], 16) * _MS_PER_TICK, _LONGEST_MS)
 
 
 _ADDRESS_OF = {  # most are of IPv4, whose end is found sooner

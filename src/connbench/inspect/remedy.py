@@ -48,7 +48,7 @@ from connbench.model.time_wait import ALWAYS, REUSE_DELAY_S, TIME_WAIT_S, TIMEST
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.next_search import Half
 from connbench.strategies import STRATEGIES, Strategy
-from connbench.units import about, count
+from connbench.units import about, count, counted
 
 MOST_SENTENCES = 3
 
@@ -360,7 +360,7 @@ def _more_ports(case: _Case) -> str:
     which = f"below the knee at {count(case.first_parity + 1)}" if has_knee else f"of {count(case.path.usable)}"
     addresses = (
         f"connect from {count(number)} source addresses in turn instead of {count(case.sources)}: each then has"
-        f" {count(ceil(total / number))} ports in use, {which}"
+        f" {counted(ceil(total / number), 'port')} in use, {which}"
     )
     if case.binds_early or len(ports) > len(WIDEST) / 2:
         return addresses

@@ -16,7 +16,7 @@ from connbench.inspect.sockets import STATE_NAMES, Sockets, State, address_text
 from connbench.model import Protocol
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
 from connbench.safe_text import csv_cell, printable
-from connbench.units import NS_PER_S, about, count, duration, elapsed, format_measured_rate
+from connbench.units import NS_PER_S, about, count, counted, duration, elapsed, format_measured_rate
 from connbench.wording import listed
 
 SCHEMA = 1
@@ -100,7 +100,7 @@ def _trouble(inspection: Inspection, row: Row) -> str:
     if not row.until_exhaustion:
         after = f" after it has probed {search}" if search else ""
         soon = path.time_wait_left.get(LEFT_S)
-        freed = f"; {_counted(soon, 'port')} will have left TIME_WAIT in {LEFT_S} s" if soon else ""
+        freed = f"; {counted(soon, 'port')} will have left TIME_WAIT in {LEFT_S} s" if soon else ""
         return f"{uses}: connect() fails with {_FAILURES[Protocol(path.protocol)]}{after}{freed}."
     parts = [f"{'each' if row.is_slow else 'the next'} connect() probes {search}"] if search else []
     rate = f"at {format_measured_rate(row.growth_per_s or 0)}/s"
@@ -109,9 +109,9 @@ def _trouble(inspection: Inspection, row: Row) -> str:
     if foretold:
         parts.append(f"{listed(foretold)} {rate}")
     elif row.is_near_knee and row.next and row.next.until_knee:
-        parts.append(f"{_counted(row.next.until_knee, 'more connection')} until connect() is slow")
+        parts.append(f"{counted(row.next.until_knee, 'more connection')} until connect() is slow")
     else:
-        parts.append(f"{_counted(row.until_exhaustion, 'more connection')} until no port is free")
+        parts.append(f"{counted(row.until_exhaustion, 'more connection')} until no port is free")
     return f"{uses}: {'; '.join(parts)}."
 
 
@@ -119,7 +119,7 @@ def _more(inspection: Inspection, others: Sequence[Row]) -> Iterator[str]:
     if others:
         judged = len(inspection.judged)
         least = "at least " if judged == len(others) + 1 < inspection.paths else ""
-        yield f"connect() is slow or short of ports, or nearly so, on {least}{_counted(len(others), 'more path')}."
+        yield f"connect() is slow or short of ports, or nearly so, on {least}{counted(len(others), 'more path')}."
 
 
 def _calm(inspection: Inspection, row: Row) -> str:
@@ -132,7 +132,9 @@ def _calm(inspection: Inspection, row: Row) -> str:
 def _uses(row: Row) -> str:
     """What a path uses: its ports, and in which state most of those are that are not open."""
     path = row.path
-    of = f"{count(path.used)} of {_counted(path.usable, 'port')}" if path.free else f"all {count(path.usable)} ports"
+    of = f"{count(path.used)} of {counted(path.usable, 'port')}"
+    if not path.free:
+        of = "its only port" if path.usable == 1 else f"all {count(path.usable)} ports"
     waiting = max({"TIME_WAIT": path.time_wait, **path.others}.items(), key=lambda one: one[1])
     share = f" ({path.share * 100:.1f} %)" if path.free else ""
     states = f", {count(waiting[1])} of them in {waiting[0]}" if waiting[1] else ""
@@ -168,7 +170,7 @@ def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
     snapshots = [one.snapshot for one in inspection.usages]
     seconds = sum(one.seconds for one in snapshots)
     where = _namespaces(inspection)
-    sockets, paths = _counted(inspection.sockets, "socket"), _counted(inspection.paths, "path")
+    sockets, paths = counted(inspection.sockets, "socket"), counted(inspection.paths, "path")
     yield "read", f"{sockets} of {where} in {about(seconds * NS_PER_S)}; {paths}"
     for reason in dict.fromkeys(one.fallback for one in snapshots if one.fallback):
         yield "", f"from /proc/net, which lists no port that is only bound: sock_diag answers {reason!r}"
@@ -189,7 +191,7 @@ def _namespaces(inspection: Inspection) -> str:
     """The file or the namespaces that were read."""
     snapshots = [one.snapshot for one in inspection.usages]
     if len(snapshots) != 1:
-        return _counted(len(snapshots), "namespace")
+        return counted(len(snapshots), "namespace")
     [only] = snapshots
     if only.origin:
         return printable(only.origin)
@@ -203,9 +205,9 @@ def _ranges(inspection: Inspection) -> str:
         bound = f", {count(len(only.blocked))} taken by bind()" if len(only.blocked) else ""
         return f"{_range(only)}{bound}"
     kinds = Counter(map(_range, inspection.usages)).most_common()
-    parts = [f"{words} in {_counted(number, 'namespace')}" for words, number in kinds[:MOST_RANGES]]
+    parts = [f"{words} in {counted(number, 'namespace')}" for words, number in kinds[:MOST_RANGES]]
     if others := sum(number for _, number in kinds[MOST_RANGES:]):
-        parts.append(f"others in {_counted(others, 'namespace')}")
+        parts.append(f"others in {counted(others, 'namespace')}")
     return "; ".join(parts)
 
 
@@ -238,7 +240,7 @@ def _paths(inspection: Inspection, width: int | None) -> Table:
             break
         columns |= further
     more = inspection.paths - len(paths)
-    remarks = (f"and {_counted(more, 'more path')}: --top 0 shows all",) if more else ()
+    remarks = (f"and {counted(more, 'more path')}: --top 0 shows all",) if more else ()
     return Table(("source -> target", *columns), list(zip(names, *columns.values(), strict=True)), remarks=remarks)
 
 
@@ -297,10 +299,6 @@ def _programs(row: Row) -> list[Block]:
 
 def _or_dash(number: int | None) -> str:
     return "-" if number is None else count(number)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 # ---- for programs
