@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connbench.findings import Severity
-from connbench.inspect import suspicions
+from connbench.inspect import early_bind, suspicions
+from connbench.inspect.early_bind import STRETCH
 from connbench.inspect.port_usage import usage
 from connbench.inspect.snapshot import Process, Settings, Snapshot
 from connbench.inspect.sockets import Sockets, State
-from connbench.inspect.suspicions import EARLY_BIND, STRETCH, find_suspicions
+from connbench.inspect.suspicions import EARLY_BIND, find_suspicions
 from connbench.model import PortRange, parse_ports
 from connbench.model.time_wait import TimeWait
 
@@ -143,7 +144,7 @@ def test_large_paths_of_connect_are_often_apart() -> None:
 
 def test_period_is_no_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the test of one turn for all stretches, paths of an older kernel with every second port raise alarms."""
-    monkeypatch.setattr(suspicions, "PERIODIC", 1)
+    monkeypatch.setattr(early_bind, "PERIODIC", 1)
     assert alarms(lambda draw: [plain(draw, 4000, random_steps=False)[::2] for _ in range(2)]) > 0
 
 
@@ -157,11 +158,11 @@ def test_probability_is_that_of_all_turns(owners: list[int]) -> None:
     """Up to three paths without a shared port: what is computed is the share of turns, counted one by one."""
     paths = [np.flatnonzero(np.array(owners) == owner) + SMALL.low for owner in (1, 2, 3)]
     paths = [path for path in paths if len(path)]
-    if sum(map(len, paths)) < suspicions.FEWEST_PORTS or len(paths) < 2:
+    if sum(map(len, paths)) < early_bind.FEWEST_PORTS or len(paths) < 2:
         return
     used = usage(snapshot_of(paths, SMALL))
-    ports = suspicions.ports_of(used)
-    turned = suspicions._turn(ports, suspicions._places(used))  # noqa: SLF001  # the law is about the computation
+    ports = early_bind.ports_of(used)
+    turned = early_bind._turn(ports, early_bind._places(used))  # noqa: SLF001  # the law is about the computation
     logs, expected = 0.0, 0.0
     for parity in (0, 1):
         for stretch in range(2):
@@ -218,8 +219,8 @@ def test_finding_says_what_is_taken_and_how_to_check() -> None:
     ("paths", "is_found"),
     [
         ([np.arange(32769, 32769 + 200, 2)], True),
-        ([np.arange(32769, 32769 + 2 * suspicions.FEWEST_OF_PARITY, 2)], True),
-        ([np.arange(32769, 32769 + 2 * suspicions.FEWEST_OF_PARITY - 2, 2)], False),
+        ([np.arange(32769, 32769 + 2 * early_bind.FEWEST_OF_PARITY, 2)], True),
+        ([np.arange(32769, 32769 + 2 * early_bind.FEWEST_OF_PARITY - 2, 2)], False),
         ([np.arange(32769 + at, 32769 + at + 20, 2) for at in range(0, 200, 20)], True),
         ([np.arange(32768, 32768 + 400, 2)], False),
         ([np.arange(32768, 32768 + 400)], False),

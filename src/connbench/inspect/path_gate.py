@@ -155,7 +155,8 @@ def _figure(row: Row, dimension: Dimension, metric: Metric) -> float | None:
 
 def _of_namespace(usage: Usage) -> tuple[str, _Figure]:
     ports = len({int(port) for port in usage.snapshot.sockets.local_port[listeners_in_range(usage)]})
-    return usage.snapshot.namespace or "this namespace", lambda _metric: float(ports)
+    snapshot = usage.snapshot
+    return snapshot.namespace or printable(snapshot.origin) or "this namespace", lambda _metric: float(ports)
 
 
 def _judge(condition: Threshold, figures: Sequence[tuple[str, _Figure]]) -> Judgement:

@@ -34,11 +34,12 @@ import numpy as np
 from connbench.advice.kernels import kernel_of, options_here
 from connbench.advice.scenario import BELOW_KNEE
 from connbench.findings import Finding
+from connbench.inspect.early_bind import find_apart
 from connbench.inspect.forecast import Forecast
 from connbench.inspect.port_usage import FEW_LEFT, PathUsage, Usage, distinct_ports, usable_ports
 from connbench.inspect.snapshot import Settings
 from connbench.inspect.sockets import Mask, State
-from connbench.inspect.suspicions import EARLY_BIND, find_apart
+from connbench.inspect.suspicions import EARLY_BIND
 from connbench.kernel_release import ONE_STEP_SINCE
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT
 from connbench.linux.sysctl import PORT_RANGE, RESERVED_PORTS
