@@ -147,6 +147,16 @@ def test_interface_and_family_are_part_of_a_path() -> None:
     ]
 
 
+def test_name_of_a_path_has_device_and_protocol() -> None:
+    """A device by its index, or by its name in a file; an IPv6 target in brackets; TCP goes without saying."""
+    udp = sockets_of([("fe80::1", 40000, "fe80::2", 53, State.ESTABLISHED)], UDP)
+    udp.interface[:] = 2
+    assert [row.name for row in usage(Snapshot(udp, Settings(RANGE))).rows()] == ["fe80::1%2 -> [fe80::2]:53 (udp)"]
+    of_file = Snapshot(udp, Settings(RANGE), devices={2: "eth0"})
+    assert usage(of_file).row(0).name == "fe80::1%eth0 -> [fe80::2]:53 (udp)"
+    assert used(connected(40000)).row(0).name == f"{SOURCE} -> {TARGET}:443"
+
+
 def test_device_s_search_passes_over_sockets_of_no_device() -> None:
     """A port of the same path without a device is not usable on a device's; the path without it loses none."""
     three = sockets_of([connected(port) for port in (40000, 40001, 40002)])

@@ -12,7 +12,6 @@ from connbench.inspect.port_usage import FEW_LEFT, RECENT_S, PathUsage, Usage, u
 from connbench.inspect.rates import Comparison, Rates
 from connbench.inspect.snapshot import Snapshot
 from connbench.inspect.suspicions import find_suspicions
-from connbench.model import Endpoint, Protocol
 from connbench.model.time_wait import TIME_WAIT_S
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import Calibration
@@ -59,16 +58,7 @@ class Row:
     @property
     def name(self) -> str:
         """The path as a reader names it: `web: 10.0.0.5 -> 10.1.2.3:53 (udp)`; without namespace for this one."""
-        path = self.path
-        namespace = f"{printable(path.namespace)}: " if path.namespace else ""
-        protocol = "" if path.protocol == Protocol.TCP else f" ({path.protocol})"
-        return f"{namespace}{self.source} -> {Endpoint(path.target, path.target_port)}{protocol}"
-
-    @property
-    def source(self) -> str:
-        """The source, with the device that its sockets are bound to, as in `fe80::1%2`: by index, or a file's name."""
-        device = self.path.interface
-        return f"{self.path.source}%{self.usage.snapshot.devices.get(device, device)}" if device else self.path.source
+        return f"{printable(self.path.namespace)}: {self.path.name}" if self.path.namespace else self.path.name
 
     @property
     def next(self) -> Forecast | None:

@@ -167,4 +167,4 @@ def _forecasts(rows: Sequence[Row]) -> Iterator[Metric]:
 
 def _labels(row: Row) -> list[str]:
     path = row.path
-    return [path.namespace, path.protocol, row.source, path.target, str(path.target_port)]
+    return [path.namespace, path.protocol, path.bound_source, path.target, str(path.target_port)]

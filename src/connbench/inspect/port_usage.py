@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import PROTOCOLS, STATE_NAMES, Indices, Mask, Sockets, State, address_text
+from connbench.model import Protocol
 from connbench.model.addresses import MAX_PORT, Endpoint
 from connbench.units import MS_PER_S
 
@@ -56,6 +57,7 @@ class PathUsage:
         target: The address of the other end.
         target_port: Its port.
         interface: The index of the device that the sockets are bound to; 0 for none.
+        device: The same as reports name it: by its index, or a file's name for it; empty for none.
         ports: The local ports in use that lie in the usable range, ascending, each once.
         usable: The ports that this path could have in use: the range without reserved ones, and without those that
             sockets of others block.
@@ -78,6 +80,7 @@ class PathUsage:
     target: str
     target_port: int
     interface: int
+    device: str
     ports: Ports
     usable: int
     blocked: Ports
@@ -89,6 +92,17 @@ class PathUsage:
     expiring_per_s: float | None
     outside: int
     sockets: Indices
+
+    @property
+    def name(self) -> str:
+        """The path as a reader names it, in its namespace: `10.0.0.5 -> 10.1.2.3:53 (udp)`."""
+        protocol = "" if self.protocol == Protocol.TCP else f" ({self.protocol})"
+        return f"{self.bound_source} -> {Endpoint(self.target, self.target_port)}{protocol}"
+
+    @property
+    def bound_source(self) -> str:
+        """The source, with the device that its sockets are bound to, as in `fe80::1%2`."""
+        return f"{self.source}%{self.device}" if self.device else self.source
 
     @property
     def used(self) -> int:
@@ -181,7 +195,7 @@ class Usage:
             among: Whether each path is one of those to choose from, by the path's number; None for all.
         """
         fullest = self._fullest if among is None else self._fullest[among[self._fullest]]
-        return [self._row(int(group)) for group in fullest[:number]]
+        return [self.row(int(group)) for group in fullest[:number]]
 
     def _count_ports(self) -> Indices:
         """The number of distinct ports in use that are usable, of each path."""
@@ -192,11 +206,12 @@ class Usage:
         is_first = np.diff(pairs, prepend=-1) != 0
         return np.bincount(pairs[is_first] // (MAX_PORT + 1), minlength=self.paths)
 
-    def _row(self, group: int) -> PathUsage:
+    def row(self, group: int) -> PathUsage:
+        """The path of this number in `grouped`."""
         indices = self._order[self._bounds[group] : self._bounds[group + 1]]
         sockets = self.snapshot.sockets[indices]
         family = int(sockets.family[0])
-        protocol = PROTOCOLS[int(sockets.protocol[0])]
+        protocol, interface = PROTOCOLS[int(sockets.protocol[0])], int(sockets.interface[0])
         inside = self._is_usable[sockets.local_port]
         ports = distinct_ports(sockets.local_port[inside])
         if protocol == "udp":
@@ -218,7 +233,8 @@ class Usage:
             source=address_text(family, sockets.local[0]),
             target=address_text(family, sockets.remote[0]),
             target_port=int(sockets.remote_port[0]),
-            interface=int(sockets.interface[0]),
+            interface=interface,
+            device=self.snapshot.devices.get(interface, str(interface)) if interface else "",
             ports=ports,
             usable=int(np.count_nonzero(self._is_usable)) - len(blocked),
             blocked=blocked,

@@ -200,7 +200,7 @@ def blocks(path: PathUsage, snapshot: Snapshot) -> list[Block]:
         (one.name, count(one.ports), _pids(one.pids), end_of(one.unit, UNIT_COLUMNS) or "-") for one in found.programs
     ]
     notes = _remarks(found)
-    title = f"Programs with ports of {path.source} -> {path.target}:{path.target_port}"
+    title = f"Programs with ports of {path.name}"
     if not rows:
         return [Heading(title), Lines(notes)] if notes else []
     return [Table(("program", "ports", "processes", "unit"), rows, title, tuple(notes), words=(2, 3))]

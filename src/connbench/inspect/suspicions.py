@@ -56,12 +56,13 @@ def _find_early_bind(usage: Usage) -> Iterator[Finding]:
 
 
 def _apart(usage: Usage, apart: Apart) -> Finding:
-    source, usable = _source_of(usage, apart.paths[0]), int(np.count_nonzero(usable_ports(usage.snapshot.settings)))
+    path, usable = usage.row(apart.paths[0]), int(np.count_nonzero(usable_ports(usage.snapshot.settings)))
+    source = path.bound_source
     ports, expected = count(apart.ports), count(apart.expected)
     if len(apart.paths) == 1:
         others = apart.among - 1
         with_others = f"the {count(others)} other paths" if others > 1 else "the other path"
-        alone = f"{_name_of(usage, apart.paths[0])} shares none of its {ports} ports with {with_others} of {source}"
+        alone = f"{path.name} shares none of its {ports} ports with {with_others} of {source}"
     else:
         alone = f"{count(len(apart.paths))} paths of {source} share none of their {ports} ports"
     last, _ = _parities(usage)
@@ -78,10 +79,8 @@ def _apart(usage: Usage, apart: Apart) -> Finding:
 
 
 def _late(usage: Usage, late: Late) -> Finding:
-    paths = late.paths
-    whose = (
-        _name_of(usage, paths[0]) if len(paths) == 1 else f"{count(len(paths))} paths of {_source_of(usage, paths[0])}"
-    )
+    paths, path = late.paths, usage.row(late.paths[0])
+    whose = path.name if len(paths) == 1 else f"{count(len(paths))} paths of {path.bound_source}"
     last, first = _parities(usage)
     return Finding(
         EARLY_BIND,
@@ -112,19 +111,6 @@ def _advice(usage: Usage, paths: Indices) -> str:
 def _parities(usage: Usage) -> tuple[str, str]:
     """The parity that connect() searches last, and bind() first; and the other."""
     return ("odd", "even") if usage.snapshot.settings.ports.low % 2 == 0 else ("even", "odd")
-
-
-def _source_of(usage: Usage, path: int) -> str:
-    order, bounds = usage.grouped
-    sockets, first = usage.snapshot.sockets, order[bounds[path]]
-    return address_text(int(sockets.family[first]), sockets.local[first])
-
-
-def _name_of(usage: Usage, path: int) -> str:
-    order, bounds = usage.grouped
-    sockets, first = usage.snapshot.sockets, order[bounds[path]]
-    target = Endpoint(address_text(int(sockets.family[first]), sockets.remote[first]), int(sockets.remote_port[first]))
-    return f"{_source_of(usage, path)} -> {target}"
 
 
 def _place(usage: Usage) -> str:
