@@ -152,7 +152,7 @@ def test_before_the_knee_without_a_better_search_one_more_source_puts_it_off() -
 
 MORE_SOURCES = (
     "Do: connect from 2 source addresses in turn instead of 1: each then has 9,116 ports in use, below the knee at"
-    " 14,117; or widen the range to 64,512 ports, and reserve those of listeners:"
+    " 14,117; or reserve the ports of listeners, and widen the range to 64,512 ports:"
     ' `sysctl -w net.ipv4.ip_local_port_range="1024 65535"`.'
 )
 
@@ -459,7 +459,7 @@ def test_udp_has_a_port_once_for_every_target() -> None:
     assert found.sentences == (
         (
             "Do: connect from 2 source addresses in turn instead of 1: each then has 10,000 ports in use, of 21,232; or"
-            " widen the range to 64,512 ports, and reserve those of listeners:"
+            " reserve the ports of listeners, and widen the range to 64,512 ports:"
             ' `sysctl -w net.ipv4.ip_local_port_range="1024 65535"`.'
         ),
     )

@@ -367,7 +367,7 @@ def _more_ports(case: _Case) -> str:
         return addresses
     low_high = f'"{WIDEST.low} {WIDEST.high}"'
     return (
-        f"{addresses}; or widen the range to {count(len(WIDEST))} ports, and reserve those of listeners:"
+        f"{addresses}; or reserve the ports of listeners, and widen the range to {count(len(WIDEST))} ports:"
         f" {_sysctl(case, f'{PORT_RANGE}={low_high}')}"
     )
 
