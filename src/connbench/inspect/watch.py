@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENDS = "q"
 """The key that ends a watch; Ctrl-C does, too."""
 
-SHORTEST_NAME = 24
+SHORTEST_NAME = 32
 """Columns that a path's name keeps as long as there are figures that can be left out."""
 
 
