@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
+
+_QUOTED = re.compile("`[^`]*`")
+"""A command in a sentence."""
+
+_KEPT = "\0"
+"""Stands for a space at which no line ends; no text has it."""
 
 
 def listed(words: Sequence[str], last: str = " and ") -> str:
@@ -19,6 +26,8 @@ def end_of(text: str, width: int) -> str:
 def fold(text: str, width: int | None, indent: str = "  ", first: str = "") -> str:
     """Fold a paragraph between words, never within one, so that what a reader copies (an address) stays whole.
 
+    A command in backticks stays whole, too, if a line has room for it.
+
     Args:
         text: One paragraph.
         width: Columns; None leaves it on one line.
@@ -27,6 +36,8 @@ def fold(text: str, width: int | None, indent: str = "  ", first: str = "") -> s
     """
     if width is None:
         return first + text
+    room = width - len(indent)
+    kept = _QUOTED.sub(lambda one: one[0].replace(" ", _KEPT) if len(one[0]) <= room else one[0], text)
     return textwrap.fill(
-        text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+        kept, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ).replace(_KEPT, " ")

@@ -15,6 +15,13 @@ def test_words_are_listed_as_in_a_sentence(words: list[str], text: str) -> None:
     assert listed(words) == text
 
 
+def test_a_command_stays_on_one_line() -> None:
+    """If it fits: a longer one is folded as other words are."""
+    text = 'widen it: `sysctl -w range="1024 65535"` now'
+    assert fold(text, 36).splitlines() == ["widen it:", '  `sysctl -w range="1024 65535"` now']
+    assert fold(text, 20).splitlines() == ["widen it: `sysctl -w", '  range="1024', '  65535"` now']
+
+
 def test_a_paragraph_is_folded_between_words() -> None:
     """No line breaks within a word, nor at a hyphen; without a width there is one line."""
     text = "connect from 127.9.9.1-127.9.9.9 to there"

@@ -223,7 +223,11 @@ def _remarks(found: Programs) -> list[str]:
         remarks.append(f"{state} no process, as their program closed them; they have yet to end.")
     if found.hidden:
         whose = f"{_connections(found.hidden, 'belongs', 'belong')} to processes that"
-        why = "have just ended, or live in another PID namespace." if os.geteuid() == 0 else "only root sees: run it as root."
+        why = (
+            "have just ended, or live in another PID namespace."
+            if os.geteuid() == 0
+            else "only root sees: run it as root."
+        )
         remarks.append(f"{whose} {why}")
     return remarks
 
