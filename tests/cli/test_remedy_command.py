@@ -61,7 +61,7 @@ def test_advise_has_the_measured_numbers() -> None:
 def test_of_a_file_the_kernel_is_the_one_that_was_assumed(tmp_path: Path) -> None:
     """The line has what options said of the host, or inspect assumed, and nothing of this one."""
     file = tmp_path / "ss.txt"
-    ports = [*range(LOW, HIGH + 1, 2), *range(LOW + 1, LOW + 40, 2)]
+    ports = [*range(LOW, HIGH + 1, 2), *range(LOW + 1, LOW + 84, 2)]
     file.write_text("".join(f"ESTAB 0 0 10.0.0.5:{port} 10.1.2.3:443\n" for port in ports), encoding="utf-8")
     asked = (COMMAND, "inspect", str(file), "--port-range", f"{LOW}-{HIGH}", "--algorithm", "pre-6.8")
     *_, last = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=HANG_S).stdout.splitlines()
