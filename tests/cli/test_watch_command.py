@@ -347,7 +347,7 @@ def test_q_ends_a_table_on_a_terminal(host: subprocess.Popen[str]) -> None:
         shown.read_until(ENTERS + r".*ESTAB.*exhausted in.*0\.2:39999.*0\.3:39999.*sorted by share")
         assert not is_as_before(shown)
         shown.resize(60, 7)
-        shown.read_until(r"target +used +share +net/s +exhausted in")
+        shown.read_until(r"target +used +share +exhausted in")
         shown.press("\x1b[Af")
         shown.read_until(r"keys that sort: u s f")
         shown.resize(130, 12)

@@ -40,7 +40,7 @@ def read_live(namespaces: Sequence[NetworkNamespace], *, with_processes: bool = 
 
 
 def _with_processes(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """The same with their programs, for which all processes are looked at once: an inode has one socket of the host."""
+    """The same with their programs, for which all processes are read once: an inode has one socket of the host."""
     import numpy as np  # noqa: PLC0415  # it is loaded by now
 
     from connbench.inspect.processes import find_processes  # noqa: PLC0415  # only where they are wanted
