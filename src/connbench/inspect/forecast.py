@@ -140,9 +140,10 @@ def _reusable(path: PathUsage, snapshot: Snapshot) -> Ports:
     If a dump does not say how long they have waited, all are among them: the delay is a second of sixty.
     """
     time_wait = snapshot.settings.time_wait
-    sockets = snapshot.sockets[path.sockets]
-    is_reusable: Mask = sockets.state == State.TIME_WAIT
-    is_reusable &= time_wait.is_reused(is_loopback=path.is_loopback)
-    is_reusable &= sockets.expires_ms <= TIME_WAIT_MS - time_wait.delay_s * MS_PER_S
-    ports: Ports = sockets.local_port[is_reusable]
+    if not time_wait.is_reused(is_loopback=path.is_loopback):
+        return np.empty(0, dtype=np.uint16)
+    sockets, its = snapshot.sockets, path.sockets
+    is_reusable: Mask = sockets.state[its] == State.TIME_WAIT
+    is_reusable &= sockets.expires_ms[its] <= TIME_WAIT_MS - time_wait.delay_s * MS_PER_S
+    ports: Ports = sockets.local_port[its[is_reusable]]
     return ports

@@ -209,30 +209,33 @@ class Usage:
     def row(self, group: int) -> PathUsage:
         """The path of this number in `grouped`."""
         indices = self._order[self._bounds[group] : self._bounds[group + 1]]
-        sockets = self.snapshot.sockets[indices]
-        family = int(sockets.family[0])
-        protocol, interface = PROTOCOLS[int(sockets.protocol[0])], int(sockets.interface[0])
-        inside = self._is_usable[sockets.local_port]
-        ports = distinct_ports(sockets.local_port[inside])
+        sockets, first = self.snapshot.sockets, self.snapshot.sockets[indices[:1]]
+        local_port, states_of, expires_ms = (
+            column[indices] for column in (sockets.local_port, sockets.state, sockets.expires_ms)
+        )
+        family = int(first.family[0])
+        protocol, interface = PROTOCOLS[int(first.protocol[0])], int(first.interface[0])
+        inside = self._is_usable[local_port]
+        ports = distinct_ports(local_port[inside])
         if protocol == "udp":
             taken = self._taken_from_udp(family)
         else:
             taken = np.union1d(self.blocked, self._taken_on_every_device(indices))
         blocked = np.setdiff1d(taken, ports, assume_unique=True)
-        states = np.bincount(sockets.state, minlength=max(State) + 1)
+        states = np.bincount(states_of, minlength=max(State) + 1)
         others = {
             STATE_NAMES[state]: int(states[state])
             for state in State
             if states[state] and state not in {State.ESTABLISHED, State.TIME_WAIT}
         }
-        left = sockets.expires_ms[(sockets.state == State.TIME_WAIT) & (sockets.expires_ms >= 0)]
+        left = expires_ms[(states_of == State.TIME_WAIT) & (expires_ms >= 0)]
         knows_timers = len(left) > 0 or not states[State.TIME_WAIT]
         return PathUsage(
             namespace=self.snapshot.namespace,
             protocol=protocol,
-            source=address_text(family, sockets.local[0]),
-            target=address_text(family, sockets.remote[0]),
-            target_port=int(sockets.remote_port[0]),
+            source=address_text(family, first.local[0]),
+            target=address_text(family, first.remote[0]),
+            target_port=int(first.remote_port[0]),
             interface=interface,
             device=self.snapshot.devices.get(interface, str(interface)) if interface else "",
             ports=ports,
