@@ -8,8 +8,10 @@ READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.ve
 .DEFAULT_GOAL := help
 .PHONY: help setup packages kernels run test test-all environments lint format overhead in-flight contention accuracy inspect-speed files columns pictures explain kernel-lab clean
 
+##@ Begin here
+
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Of the Python that was asked for: with another one the environment is made anew.
 # pip prints nothing of a build that succeeds, but its log has the line that says why setup.py built no loop in C.
@@ -22,13 +24,11 @@ $(READY): pyproject.toml setup.py $(LOOP)
 
 setup: $(READY) ## Make .venv and install connbench in it
 
-# Before $(READY), wherever both are wanted: the loop in C needs a compiler and Python's headers.
-packages: ## Install what the tests use of the distribution (root)
-	@$(PYTHON) scripts/packages.py $(if $(NO_INSTALL),--list)
-
 run: $(READY) ## The main job: 56,512 ports through random windows of 500; then a profile
 	$(BIN)/connbench run --strategy window --window 500
 	$(BIN)/connbench profile
+
+##@ Check a change
 
 # NO_INSTALL=1 leaves the machine's packages alone: tests that need more are skipped, and say what to install.
 # Three at a time, as those that wait for a process or a time-out leave two CPUs a quarter idle. The tests of a file run
@@ -43,9 +43,6 @@ kernels: $(READY)
 test-all: packages $(READY) kernels ## Run the slow tests too; some minutes more
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
-environments: $(READY) ## The tests in each of ENVIRONMENTS="busy user ...", or all
-	$(BIN)/python scripts/environments.py $(ENVIRONMENTS)
-
 lint: HEADERS = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 lint: $(READY) ## ruff check, ruff format --check, mypy --strict, cc -Wall -Wextra -Werror
 	$(BIN)/ruff check
@@ -58,6 +55,15 @@ lint: $(READY) ## ruff check, ruff format --check, mypy --strict, cc -Wall -Wext
 format: $(READY) ## Format the code, apply safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Before $(READY), wherever both are wanted: the loop in C needs a compiler and Python's headers.
+packages: ## Install what the tests use of the distribution (root)
+	@$(PYTHON) scripts/packages.py $(if $(NO_INSTALL),--list)
+
+environments: $(READY) ## The tests in each of ENVIRONMENTS="busy user ...", or all
+	$(BIN)/python scripts/environments.py $(ENVIRONMENTS)
+
+##@ Measure connbench itself, on an idle machine
 
 overhead: $(READY) ## What connbench costs against C; needs cc, and idle CPUs
 	$(BIN)/python scripts/overhead.py
@@ -77,6 +83,13 @@ inspect-speed: $(READY) ## How long inspect takes with 56,512 and a million conn
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py
 
+kernel-lab: $(READY) ## Measure in Debian's kernels 5.10 to 7.x and user-mode-linux, into LAB=folder (three minutes)
+	$(BIN)/python scripts/kernel-lab setup
+	$(BIN)/python scripts/kernel-lab run -o $(or $(LAB),kernel-lab) --force
+	$(BIN)/python scripts/kernel-lab table $(or $(LAB),kernel-lab) --chart $(or $(LAB),kernel-lab)/kernels.png
+
+##@ Write what the documentation shows
+
 columns: $(READY) ## Write the table of an attempt's columns in docs/figures.md
 	$(BIN)/python scripts/columntable.py
 
@@ -86,10 +99,7 @@ pictures: $(READY) ## Draw the README's two pictures from RESULT=file
 explain: $(READY) ## Draw the pictures of docs/how-connect-picks-a-port.md
 	$(BIN)/python scripts/explain.py
 
-kernel-lab: $(READY) ## Measure in Debian's kernels 5.10 to 7.x and user-mode-linux, into LAB=folder (three minutes)
-	$(BIN)/python scripts/kernel-lab setup
-	$(BIN)/python scripts/kernel-lab run -o $(or $(LAB),kernel-lab) --force
-	$(BIN)/python scripts/kernel-lab table $(or $(LAB),kernel-lab) --chart $(or $(LAB),kernel-lab)/kernels.png
+##@ Tidy up
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
