@@ -112,7 +112,8 @@ class Interrupted(ConnbenchError):  # noqa: N818  # an interruption is not an er
 
 
 ERRORS_BY_EXIT_CODE: dict[int, type[ConnbenchError]] = {
-    kind.exit_code: kind for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError, UnexpectedFault)
+    kind.exit_code: kind
+    for kind in (UsageError, EnvironmentFault, TargetError, RunFault, OutputError, InputError, UnexpectedFault)
 }
 """The class of a fault that another process reported by its exit code."""
 

@@ -56,6 +56,12 @@ SWEEP_FORMATS = {
 }
 """Of a sweep and its error budget, where the format has a place for the choice; it has the others as any result."""
 
+FLEET_FORMATS = {
+    "json": Format("connbench.report.json", "fleet_document", is_document=True),
+    "csv": Format("connbench.results.fleet_file", "fleet_rows", is_document=True),
+}
+"""Of the results of several hosts."""
+
 COMPARISON_FORMATS = {
     "text": Format("connbench.report.comparison_report", "text"),
     "markdown": Format("connbench.report.comparison_report", "markdown"),

@@ -8,11 +8,13 @@ from typing import Any
 
 import orjson
 
+import connbench
 from connbench.analysis.knee import find_knee
 from connbench.analysis.levels import Level, levels_of
 from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
+from connbench.results.fleet_file import Fleet, HostRecord, host_entry
 from connbench.results.json_file import SCHEMA, write_round
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable_json
@@ -50,6 +52,23 @@ def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
         "known_findings": result.known,
     }
     return json_text(document)
+
+
+def fleet_document(fleet: Fleet) -> str:
+    """The hosts of a fleet, each with the document of its result; times in ns, offsets of clocks in us.
+
+    A host that measured nothing has null in place of a document.
+    """
+    head = orjson.dumps({"schema": SCHEMA, "connbench": connbench.__version__}).decode().removesuffix("}")
+    together = str(fleet.is_together).lower()
+    hosts = ",".join(map(_host, fleet.hosts))
+    return f'{head},"fleet":{{"together":{together},"hosts":[{hosts}]}}}}\n'
+
+
+def _host(host: HostRecord) -> str:
+    entry = json_text(host_entry(host)).rstrip().removesuffix("}")
+    result = json_document(host.result).rstrip() if host.result and host.result.rounds else "null"
+    return f'{entry},"result":{result}}}'
 
 
 def _settings(result: Result) -> dict[str, str]:

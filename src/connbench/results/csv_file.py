@@ -52,6 +52,9 @@ LINE_END = "\n"
 LONGEST_LINE = 1 << 20
 """Characters. An attempt takes a hundred; the name of a strategy or the message of a fault can be longer."""
 
+NOT_ALL = "not all rounds were run"
+"""The fault of a run that ended between two rounds."""
+
 _PARTIAL_MARK = "# partial"
 _NO_SAMPLES = [""] * len(COLUMNS)
 _ROWS_AT_ONCE = 1 << 16
@@ -75,19 +78,37 @@ def csv_rows(result: Result) -> str:
         if measured.fault and not len(measured.samples):
             writer.writerow((*prefix, *_NO_SAMPLES))
     if result.is_partial and not any(measured.fault for _, measured in rounds):
-        writer.writerow((*[""] * len(_ROUND), "not all rounds were run", *_NO_SAMPLES))
+        text.write(fault_row(NOT_ALL))
     return text.getvalue()
 
 
+def fault_row(message: str) -> str:
+    """The row of a fault that belongs to no round, with its line break: it has no figures."""
+    return ",".join((*[""] * len(_ROUND), _unquoted(message), *_NO_SAMPLES)) + LINE_END
+
+
+def fault_in(row: str) -> str:
+    """The fault in a row of `fault_row`, and "" if the row is another one."""
+    begin, end = "," * len(_ROUND), "," * len(_NO_SAMPLES)
+    fault = row.rstrip("\r\n").removeprefix(begin).removesuffix(end)
+    return words_of(fault) if row.rstrip("\r\n") == f"{begin}{fault}{end}" and "," not in fault else ""
+
+
 def _prefix(spec: StrategySpec, measured: Round) -> tuple[str, ...]:
-    fault = measured.fault.message if measured.fault else ""
-    # DuckDB looks for quotes in the first 20,480 rows alone, and a fault is often in the last ones.
-    unquoted = csv_cell(fault.replace(",", ";").replace('"', "'"))
     name, *numbers_and_words = to_columns(spec)
-    return (csv_cell(name), *numbers_and_words, str(measured.number), unquoted)
+    fault = _unquoted(measured.fault.message) if measured.fault else ""
+    return (csv_cell(name), *numbers_and_words, str(measured.number), fault)
 
 
-def _words(cell: str) -> str:
+def _unquoted(message: str) -> str:
+    """The message of a fault as a cell that needs no quotes.
+
+    DuckDB looks for quotes in the first 20,480 rows alone, and a fault is often in the last ones.
+    """
+    return csv_cell(message.replace(",", ";").replace('"', "'"))
+
+
+def words_of(cell: str) -> str:
     """The text that `csv_cell` was given, but for its line breaks."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
@@ -139,18 +160,20 @@ def _whole(text: str) -> int | None:
     return parse_whole(text) if text else None
 
 
-def read_csv(text: str, name: str) -> Result:
+def read_csv(text: str, name: str, first: int = 2) -> Result:
     """Read what `csv_rows` of this or an earlier version wrote.
 
     Args:
         text: The whole file; `is_own_header` holds for its first line.
         name: The file's name, for messages.
+        first: The number of the first line after the header, for messages.
 
     Raises:
         InputError: A line is cut off, has another form, or holds what no run writes.
     """
     if not text.endswith("\n"):
-        raise InputError(f"{name} is cut off in line {text.count(LINE_END) + 1}", "copy the whole file again")
+        line = text.count(LINE_END) - 1 + first
+        raise InputError(f"{name} is cut off in line {line}", "copy the whole file again")
     lines = lines_of(text, name)
     names = _column_names(next(lines))
     of_round = [name for name in names if name in _ROUND]
@@ -159,9 +182,8 @@ def read_csv(text: str, name: str) -> Result:
     rounds, faults = Rounds(result), {}
     has_faults = "fault" in names
     if not has_faults and (end := text.find(f"{LINE_END}{_PARTIAL_MARK}") + 1):
-        faults = _read_comments(text[end:], text.count(LINE_END, 0, end) + 1, of_round, result)
+        faults = _read_comments(text[end:], text.count(LINE_END, 0, end) - 1 + first, of_round, result)
         lines = islice(lines_of(text[:end], name), 1, None)
-    first = 2
     for prefix, group in groupby(lines, key=lambda line: line.rsplit(",", len(columns))[0]):
         fields = _check_count(_fields(prefix), len(names) - len(columns), f"{name}, line {first}")
         *round_fields, fault = fields if has_faults else (*fields, "")
@@ -214,7 +236,7 @@ def _not_all(reason: str) -> Finding:
 
 def _fields(line: str) -> list[str]:
     try:
-        return [_words(cell) for cell in next(csv.reader([line]), [])]
+        return [words_of(cell) for cell in next(csv.reader([line]), [])]
     except csv.Error:  # too long for a field
         return []
 

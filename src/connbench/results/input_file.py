@@ -21,6 +21,14 @@ from typing import IO, TypeVar
 
 from connbench.errors import InputError, UsageError
 from connbench.results.csv_file import is_own_header, read_csv
+from connbench.results.fleet_file import (
+    Fleet,
+    is_fleet_header,
+    is_fleet_json,
+    of_several_hosts,
+    read_fleet_csv,
+    read_fleet_json,
+)
 from connbench.results.json_file import read_json
 from connbench.results.result import Origin, Result
 from connbench.results.talk_csv import is_talk_csv, read_talk_csv
@@ -87,16 +95,22 @@ def read_all(paths: Iterable[Path], unit: str | None) -> list[Result]:
 
 
 def read(path: Path, unit: str | None = None) -> Result:
-    """Read a result file: JSON, JSON in gzip, connbench's CSV or the talk's.
+    """Read a result file of one host: JSON, JSON in gzip, connbench's CSV or the talk's.
 
     Args:
         path: The file.
         unit: The unit of the times if the file is the talk's CSV; see `connbench.results.talk_csv.read_talk_csv`.
 
     Raises:
-        InputError: The file is missing, cut off, empty, of a newer connbench, without an attempt, or no result.
+        InputError: The file is missing, cut off, empty, of a newer connbench, without an attempt, no result, or of
+            several hosts.
     """
     return read_document(path, lambda data, name: parse_result(data, name, unit))
+
+
+def read_any(path: Path, unit: str | None = None) -> Result | Fleet:
+    """Read a result file of one host or of several; arguments and errors as for `read`."""
+    return read_document(path, lambda data, name: parse_any(data, name, unit))
 
 
 def read_document(
@@ -212,29 +226,50 @@ def _unpack(file: IO[bytes], name: str, kind: FileKind) -> bytes:
 
 def parse_result(data: bytes, name: str, unit: str | None) -> Result:
     """The result in the unpacked bytes of a file; arguments and errors as for `read`."""
-    result = _parse(data, name, unit)
-    if not result.rounds:
-        raise InputError(f"{name} holds no attempts", "the run that wrote it was stopped before the first of them")
+    result = _parse(data, name, unit, is_one=True)
+    assert isinstance(result, Result)  # noqa: S101  # that is what `is_one` asks for
     return result
 
 
-def _parse(data: bytes, name: str, unit: str | None) -> Result:
+def parse_any(data: bytes, name: str, unit: str | None) -> Result | Fleet:
+    """The result or the fleet in the unpacked bytes of a file; arguments and errors as for `read_any`."""
+    return _parse(data, name, unit, is_one=False)
+
+
+def _parse(data: bytes, name: str, unit: str | None, *, is_one: bool) -> Result | Fleet:
+    found = _parse_whole(data, name, unit, is_one=is_one)
+    if isinstance(found, Result) and not found.rounds:
+        raise InputError(f"{name} holds no attempts", "the run that wrote it was stopped before the first of them")
+    return found
+
+
+def _parse_whole(data: bytes, name: str, unit: str | None, *, is_one: bool) -> Result | Fleet:
     begin = len(BOM_UTF8) if data.startswith(BOM_UTF8) else 0
     text = _BLANKS.match(data, begin)
     first = data[text.end() : text.end() + 1] if text else b""
     if not first:
         raise InputError(f"{name} is empty", "the run that should have written it did not")
     if first in {b"{", b"["}:
-        return read_json(data[begin:] if begin else data, name)
-    return _read_text(data, name, unit)
+        document = data[begin:] if begin else data
+        if not is_fleet_json(document):
+            return read_json(document, name)
+        if is_one:
+            raise of_several_hosts(name)
+        return read_fleet_json(document, name)
+    return _read_text(data, name, unit, is_one=is_one)
 
 
-def _read_text(data: bytes, name: str, unit: str | None) -> Result:
+def _read_text(data: bytes, name: str, unit: str | None, *, is_one: bool) -> Result | Fleet:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is not a result file: not text from byte {error.start} on", _KNOWN) from error
-    if _is_own(text.partition("\n")[0], name):
+    header = text.partition("\n")[0]
+    if is_fleet_header(header):
+        if is_one:
+            raise of_several_hosts(name)
+        return read_fleet_csv(text, name)
+    if _is_own(header, name):
         return read_csv(text, name)
     return read_talk_csv(text, name, unit)
 
@@ -245,7 +280,7 @@ def _is_own(first: str, name: str) -> bool:
     Raises:
         InputError: It is neither.
     """
-    if is_own_header(first):
+    if is_own_header(first) or is_fleet_header(first):
         return True
     if is_talk_csv(first):
         return False

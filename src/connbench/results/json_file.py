@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, get_type_hints
 
@@ -96,7 +98,7 @@ class FaultRecord:
         return ERRORS_BY_EXIT_CODE[self.exit_code](self.message, self.hint)
 
 
-_Head = msgspec.defstruct("_Head", [("schema", msgspec.Raw, msgspec.Raw()), ("strategies", msgspec.Raw, msgspec.Raw())])
+_Head = msgspec.defstruct("_Head", [(key, msgspec.Raw, msgspec.Raw()) for key in ("schema", "strategies", "fleet")])
 _Columns = msgspec.defstruct("_Columns", [(column.name, msgspec.Raw, msgspec.Raw()) for column in COLUMNS])
 
 
@@ -129,7 +131,7 @@ class _Document(msgspec.Struct, frozen=True):
     reproduction: msgspec.Raw = msgspec.Raw()
 
 
-def read_json(data: bytes, name: str) -> Result:
+def read_json(data: bytes | memoryview, name: str) -> Result:
     """Read what `connbench.report.json.json_document` of this or an earlier version wrote.
 
     Args:
@@ -139,10 +141,21 @@ def read_json(data: bytes, name: str) -> Result:
     Raises:
         InputError: The document is cut off, has a schema that is not read, or holds what no run writes.
     """
-    try:
-        schema = _check_schema(data, name)
+    with as_input_errors(data, name):
+        schema = check_schema(data, name)
         document = data if schema >= HAS_NAMES_OF_TODAY else msgspec.json.encode(_rename_keys(data))
         return _result(msgspec.json.decode(document, type=_Document), name, schema)
+
+
+@contextmanager
+def as_input_errors(data: bytes | memoryview, name: str) -> Iterator[None]:
+    """Name the file, and say what is wrong with it, where its document cannot be decoded.
+
+    Raises:
+        InputError: In place of what the decoder and the checks raise.
+    """
+    try:
+        yield
     except msgspec.DecodeError as error:
         if not isinstance(error, msgspec.ValidationError):
             ends_early = "truncated" in str(error) or f"(byte {len(data)})" in str(error)  # the latter within a number
@@ -159,14 +172,20 @@ def _unsound(name: str, error: Exception) -> InputError:
     return InputError(f"{name} is not a sound result: {str(error)[:LONGEST_REASON]}", CHANGED)
 
 
-def _check_schema(data: bytes, name: str) -> int:
+def check_schema(data: bytes | memoryview, name: str, content: str = "strategies") -> int:
+    """The schema of a document that has this key beside it.
+
+    Raises:
+        InputError: It has no such key, or a schema that is not read.
+        msgspec.DecodeError: It is no JSON.
+    """
     no_result = InputError(f"{name} is JSON, but not a result of connbench", "name the file that run -o wrote")
     try:
         head: Any = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError as error:  # no object
         raise no_result from error
     told = bytes(head.schema)
-    if not re.fullmatch(rb"\d{1,18}", told) or not (int(told) > SCHEMA or head.strategies):
+    if not re.fullmatch(rb"\d{1,18}", told) or not (int(told) > SCHEMA or getattr(head, content)):
         raise no_result
     schema = int(told)
     if schema not in READ:
@@ -177,7 +196,7 @@ def _check_schema(data: bytes, name: str) -> int:
     return schema
 
 
-def _rename_keys(data: msgspec.Raw | bytes) -> object:
+def _rename_keys(data: msgspec.Raw | bytes | memoryview) -> object:
     """A document of an earlier schema with the keys of today. Lists of numbers are not decoded."""
     if _OBJECT.match(memoryview(data)):
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
@@ -187,8 +206,12 @@ def _rename_keys(data: msgspec.Raw | bytes) -> object:
     return msgspec.Raw(data)
 
 
-def _part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # whatever the type says
-    """A part of the document; None if it is missing or null."""
+def part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # whatever the type says
+    """A part of a document; None if it is missing or null.
+
+    Raises:
+        ValueError: It is larger than `MOST_BYTES`, or not of this type; the message has `name`.
+    """
     if not raw:
         return None
     if memoryview(raw).nbytes > MOST_BYTES:
@@ -200,7 +223,7 @@ def _part(name: str, raw: msgspec.Raw, kind: Any) -> Any:  # noqa: ANN401  # wha
 
 
 def _result(document: _Document, name: str, schema: int) -> Result:
-    plan: Plan | None = _part("plan", document.plan, Plan)
+    plan: Plan | None = part("plan", document.plan, Plan)
     if plan and schema < RECORDS_DRAWS:
         plan = replace(plan, draws=1)
     is_reproduction = bytes(memoryview(document.reproduction)[:5]) not in {b"", b"null"}
@@ -225,7 +248,7 @@ def _result(document: _Document, name: str, schema: int) -> Result:
 
 
 def _environment(raw: msgspec.Raw) -> dict[str, object]:
-    environment: dict[str, object] = _part("environment", raw, Environment) or {}
+    environment: dict[str, object] = part("environment", raw, Environment) or {}
     for name in WORDS:
         if not isinstance(environment.get(name), str | None):
             raise ValueError(f"environment: {name} is not a text")  # noqa: TRY004  # of the file, not of an argument
@@ -236,7 +259,7 @@ def _environment(raw: msgspec.Raw) -> dict[str, object]:
 
 
 def _findings(raw: msgspec.Raw) -> tuple[Finding, ...]:
-    known: tuple[Finding, ...] = _part("known_findings", raw, tuple[Finding, ...]) or ()
+    known: tuple[Finding, ...] = part("known_findings", raw, tuple[Finding, ...]) or ()
     for number in (finding.round for finding in known):
         if number is not None and not 1 <= number <= MAX_JSON_INTEGER:
             raise ValueError(f"known_findings: round {shown(number)} is not 1 to {MAX_JSON_INTEGER}")
@@ -265,7 +288,7 @@ def _add(rounds: Rounds, spec: StrategySpec, record: Any) -> None:  # noqa: ANN4
 
 def _report(record: Any) -> RoundReport:  # noqa: ANN401  # a _RoundRecord
     """The report of a round."""
-    told = {name: _part(name, getattr(record, name), kind) for name, kind in _REPORT.items()}
+    told = {name: part(name, getattr(record, name), kind) for name, kind in _REPORT.items()}
     report = RoundReport(**{name: value for name, value in told.items() if value is not None})
     check_settings(report.settings)
     check_numbers("counters", report.counters.values(), -MAX_JSON_INTEGER, MAX_JSON_INTEGER)
