@@ -130,6 +130,8 @@ def _plans_of(family: Literal[4, 6]) -> st.SearchStrategy[Plan]:
         rounds=st.integers(1, 1000),
         timeout=st.floats(0.001, 86400),
         cpus=st.lists(st.integers(0, 1023), max_size=2).map(tuple),
+        start_at_us=st.none() | counts,
+        start_every_us=counts,
     ).map(_fitting)
 
 
@@ -149,6 +151,7 @@ reports = st.builds(
     time_wait=counts,
     steal=st.floats(0, 1),
     engine_rss=counts,
+    epoch_us=counts,
 )
 faults: st.SearchStrategy[ConnbenchError] = st.builds(Interrupted, st.sampled_from([1, 2, 3, 15])) | st.builds(
     lambda kind, message, hint: kind(message, hint),

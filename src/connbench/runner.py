@@ -38,9 +38,17 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 OnRound = Callable[[RoundPlan], None]
+Start = Callable[[RoundPlan], int]
 
 
-def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts) -> None:
+def run(
+    plan: Plan,
+    result: Result,
+    on_progress: OnProgress,
+    on_round: OnRound,
+    interrupts: Interrupts,
+    start: Start | None = None,
+) -> None:
     """Run a plan, and add each round to the result. If this raises, the result has the samples so far.
 
     Args:
@@ -49,6 +57,9 @@ def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, 
         on_progress: Called about five times a second while a round runs.
         on_round: Called after each round that has samples, once the result has it.
         interrupts: Checked before each round, and about five times a second.
+        start: Called for each round once its engine is ready to begin; returns the instant at which it begins, in ns of
+            CLOCK_REALTIME. It may raise ConnbenchError: then the round ends without attempts. None: rounds begin when
+            the plan says, or at once.
 
     Raises:
         ConnbenchError: A round could not begin, ended early by a fault, or was interrupted.
@@ -56,13 +67,18 @@ def run(plan: Plan, result: Result, on_progress: OnProgress, on_round: OnRound, 
     for number in range(1, plan.rounds + 1):
         for strategy in plan.strategies:
             interrupts.check()
-            round_plan = RoundPlan(plan, strategy, number)
+            round_plan = RoundPlan(plan, strategy, number, waits=start is not None)
             with _off_cpus(round_plan.cpus):
-                _run_one(result, round_plan, on_progress, on_round, interrupts)
+                _run_one(result, round_plan, on_progress, on_round, interrupts, start or (lambda _: 0))
 
 
 def _run_one(
-    result: Result, plan: RoundPlan, on_progress: OnProgress, on_round: OnRound, interrupts: Interrupts
+    result: Result,
+    plan: RoundPlan,
+    on_progress: OnProgress,
+    on_round: OnRound,
+    interrupts: Interrupts,
+    start: Start,
 ) -> None:
     rows = plan.rows
     descriptor = samples.create(rows)
@@ -73,7 +89,7 @@ def _run_one(
             interrupts.check()
             on_progress(_progress(plan, view))
 
-        outcome = run_round(plan, descriptor, tick)
+        outcome = run_round(plan, descriptor, tick, lambda: start(plan))
         for spec, measured in _by_phase(plan, descriptor, outcome):
             result.add(spec, measured)
     finally:

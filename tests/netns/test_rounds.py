@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import time
 from dataclasses import replace
 
 import pytest
 
 from connbench.analysis.soundness import findings
-from connbench.errors import TargetError
+from connbench.errors import Interrupted, TargetError
 from connbench.findings import Severity
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
-from connbench.model import Endpoint, Listener, Load, Namespace
+from connbench.model import Churn, Endpoint, Listener, Load, Namespace, Profile, RoundPlan
 from connbench.results.result import Result
 from connbench.runner import Progress, run
 from run_connbench import make_plan, measure, spec, started_here
@@ -118,3 +120,54 @@ def test_only_the_clients_cpus_are_kept_free(clients: int) -> None:
     run(plan, Result(plan, {}), lambda _: None, lambda _: seen.append(os.sched_getaffinity(0)), Interrupts())
     assert seen == [usable - set(cpus[:clients]) or usable]
     assert os.sched_getaffinity(0) == usable
+
+
+def began_us(result: Result) -> list[int]:
+    """When the first attempt of each round began, in us of CLOCK_REALTIME."""
+    rounds = [measured for strategy in result.strategies for measured in strategy.rounds]
+    return [r.report.epoch_us + int(r.samples.started_ns[0]) // 1000 for r in rounds if len(r.samples)]
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize("load", [Load(), Load(churn=Churn(4)), Load(profile=Profile((0.5, 1.0), 2))])
+def test_no_attempt_begins_before_the_start(load: Load) -> None:
+    """A round that waits is ready before it is told its start, and begins then: no attempt is earlier."""
+    starts: list[int] = []
+
+    def start(plan: RoundPlan) -> int:
+        assert plan.waits
+        starts.append(time.time_ns() + 50_000_000)
+        return starts[-1]
+
+    plan = make_plan(replace(spec("bind"), load=load), 16, 8, rounds=2)
+    result = Result(plan, {})
+    run(plan, result, lambda _: None, lambda _: None, Interrupts(), start)
+    began = began_us(result)[:2]
+    assert len(starts) == 2
+    assert all(at // 1000 <= first for at, first in zip(starts, began, strict=True))
+
+
+def test_turns_begin_when_the_plan_says() -> None:
+    """With a start and an interval each turn begins at its own instant, not before."""
+    at_us, every_us = time.time_ns() // 1000 + 1_000_000, 500_000
+    strategies = (spec("plain"), spec("bind"))
+    plan = make_plan(strategies[0], 8, 4, strategies=strategies, rounds=2)
+    plan = replace(plan, start_at_us=at_us, start_every_us=every_us)
+    result = Result(plan, {})
+    run(plan, result, lambda _: None, lambda _: None, Interrupts())
+    by_turn = [at_us + turn * every_us for turn in (0, 2, 1, 3)]  # as `began_us` lists strategies: plain, then bind
+    assert all(planned <= first for planned, first in zip(by_turn, began_us(result), strict=True))
+
+
+def test_a_round_that_is_stopped_before_its_start_makes_no_attempt() -> None:
+    """A signal, while the engine waits to be told when to begin, ends the round, and nothing stays behind."""
+
+    def start(_plan: RoundPlan) -> int:
+        raise Interrupted(signal.SIGINT)
+
+    plan = make_plan(spec("plain"), 8, 4)
+    result = Result(plan, {})
+    with pytest.raises(Interrupted):
+        run(plan, result, lambda _: None, lambda _: None, Interrupts(), start)
+    assert [len(r.samples) for strategy in result.strategies for r in strategy.rounds] == [0]
+    assert started_here() == []

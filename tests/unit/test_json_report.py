@@ -151,7 +151,7 @@ def test_what_a_csv_does_not_hold_of_a_round_is_null_and_read_back() -> None:
     """A 0 would say that no CPU time was stolen and nothing was in TIME_WAIT, which is not known."""
     taken = read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv")
     own = read_csv(FORMATS["csv"](result_of({PLAIN: [round_of(CLEAN)]})), "own.csv")
-    names = ("held", "established", "time_wait", "steal", "engine_rss")
+    names = ("held", "established", "time_wait", "steal", "engine_rss", "epoch_us")
     for read, wall_ns in ((taken, None), (own, 63_000)):
         measured = document(read)["strategies"][0]["rounds"][0]
         assert [measured[name] for name in names] == [None] * len(names)

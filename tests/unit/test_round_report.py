@@ -31,6 +31,7 @@ reports = st.builds(
     established=counts,
     steal=st.floats(0, 1),
     engine_rss=counts,
+    epoch_us=counts,
 )
 
 

@@ -3,6 +3,8 @@
 The arguments are the descriptor of the samples' shared memory and the parent's process id. The events are:
 
 - `ready`, with the namespace's settings: the round begins.
+- `waiting`: the first workers are ready, and the plan says that the parent tells when they begin. Then stdin gets a
+  second line, that instant in ns of CLOCK_REALTIME.
 - `measured`, with the report of a phase: the phase has ended.
 - `failed`, with message, hint and exit code: the round ends early, or did not begin.
 - `finished`, with the reports of all phases: all connections are closed.
@@ -16,6 +18,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -25,8 +28,8 @@ from typing import Any
 from connbench.draws import Draws, order_of_ports
 from connbench.engine import listener, network
 from connbench.engine.network import Network
-from connbench.engine.scheduler import Scheduler, check_capacity
-from connbench.engine.task import WorkerTask, counters_of_client
+from connbench.engine.scheduler import TICK_MS, Scheduler, check_capacity
+from connbench.engine.task import LONGEST_SLEEP_NS, WorkerTask, counters_of_client
 from connbench.errors import ConnbenchError, RunFault
 from connbench.interrupts import ENDING_SIGNALS, set_by_signals
 from connbench.linux import counters, sysctl
@@ -37,6 +40,7 @@ from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Link, Phase, RoundPlan, parse_ports
 from connbench.model.round_report import RoundReport
 from connbench.samples import stop_flag
+from connbench.units import NS_PER_S, NS_PER_US
 
 
 def send(event: str, **fields: object) -> None:
@@ -121,7 +125,7 @@ def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine
     gc.disable()  # a collection in a worker copies the pages of all objects that it looks at
     reports = []
     for phase in plan.strategy.phases:
-        report, is_complete = _run_phase(scheduler, phase.phase, own_network, begun)
+        report, is_complete = _run_phase(scheduler, plan.in_phase(phase.phase), own_network, begun)
         reports.append(report)
         send("measured", report=asdict(report))  # in case the next phase kills this process
         if not is_complete:
@@ -130,13 +134,16 @@ def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine
 
 
 def _run_phase(
-    scheduler: Scheduler, phase: Phase, own_network: Network, begun: RoundReport
+    scheduler: Scheduler, plan: RoundPlan, own_network: Network, begun: RoundReport
 ) -> tuple[RoundReport, bool]:
-    """Run a phase, and return its report, and whether the phase ran to its end."""
+    """Run the phase of the plan's strategy, and return its report, and whether the phase ran to its end."""
     before, (stolen_before, ticks_before) = own_network.read_counters(), counters.read_cpu_ticks()
     held, established, is_complete = 0, 0, True
     try:
-        scheduler.run(phase)
+        if plan.strategy.phase is not Phase.CHURN:
+            scheduler.start_first()
+            _wait_for_start(plan, scheduler.stop)
+        scheduler.run(plan.strategy.phase)
     except ConnbenchError as fault:
         is_complete = False
         _send_failed(fault)
@@ -156,8 +163,24 @@ def _run_phase(
         time_wait=own_network.read_time_wait(),
         conntrack_entries=own_network.read_conntrack_entries(),
         steal=(stolen - stolen_before) / max(1, ticks - ticks_before),
+        epoch_us=int((time.time_ns() - time.perf_counter_ns() + scheduler.epoch) / NS_PER_US),
     )
     return report, is_complete
+
+
+def _wait_for_start(plan: RoundPlan, stop: memoryview[int]) -> None:
+    """Sleep until the instant at which the round is to begin, or until the stop flag is set."""
+    at_ns = 0 if plan.start_at_us is None else int(plan.start_at_us * NS_PER_US)
+    if plan.waits:
+        send("waiting")
+        poller = select.poll()
+        poller.register(0, select.POLLIN)
+        while not stop[0] and not poller.poll(TICK_MS):
+            pass
+        at_ns = 0 if stop[0] else int(os.read(0, select.PIPE_BUF))
+    # The wall clock: it is the one that several hosts have in common.
+    while not stop[0] and (left := at_ns - time.time_ns()) > 0:
+        time.sleep(min(left, LONGEST_SLEEP_NS) / NS_PER_S)
 
 
 def _send_failed(fault: ConnbenchError) -> None:

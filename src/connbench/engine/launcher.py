@@ -34,16 +34,20 @@ class Outcome:
         reports: The reports of the phases that began. After a fault the last one may have nothing but the settings.
         fault: What ended the round early; None if it is complete.
         began: Whether the round began: only then are there samples.
+        is_waiting: Whether the engine waits for the instant at which to begin.
         unread: The part of an event that has arrived. It is kept here so that an interruption does not lose it.
     """
 
     reports: list[RoundReport] = field(default_factory=lambda: [RoundReport()])
     fault: ConnbenchError | None = None
     began: bool = False
+    is_waiting: bool = False
     unread: bytes = b""
 
 
-def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> Outcome:
+def run_round(
+    plan: RoundPlan, descriptor: int, on_tick: Callable[[], None], start: Callable[[], int] = lambda: 0
+) -> Outcome:
     """Run one round in an engine process, and return once all processes of the round have ended.
 
     Args:
@@ -51,6 +55,8 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
         descriptor: The shared memory for the samples, from `samples.create`.
         on_tick: Called about five times a second. It may raise `Interrupted`: the first time ends the round after its
             report, the second time kills it.
+        start: For a plan that waits: called once the engine is ready to begin, and returns the instant at which it
+            is to begin, in ns of CLOCK_REALTIME. It may raise as `on_tick` does.
 
     Returns:
         The outcome. If a fault or an interruption ended the round early, it has that fault, and the reports so far.
@@ -62,7 +68,7 @@ def run_round(plan: RoundPlan, descriptor: int, on_tick: Callable[[], None]) -> 
     # stderr goes to memory: a read-only container has no folder for temporary files.
     with os.fdopen(os.memfd_create("connbench-stderr"), "w+b") as stderr, _start(descriptor, stderr) as process:
         try:
-            _follow(process, plan, outcome, on_tick)
+            _follow(process, plan, outcome, on_tick, start)
             if outcome.fault or process.wait():
                 on_tick()  # a service manager sends its signal to all processes: if it ended the engine, this raises it
         except Interrupted as interruption:
@@ -112,15 +118,31 @@ def _follow(
     plan: RoundPlan,
     outcome: Outcome,
     on_tick: Callable[[], None],
+    start: Callable[[], int],
 ) -> None:
     """Send the plan, and read events until stdout ends: by then every process that inherited it has ended."""
     assert process.stdin  # noqa: S101  # a pipe by construction; tells the type checker
-    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-        stdin.write(json.dumps(plan.to_dict()).encode() + b"\n")
-    _read_events(process, outcome, on_tick)
+    _write(process.stdin, json.dumps(plan.to_dict()))
+
+    def begin() -> None:
+        assert process.stdin  # noqa: S101  # as above
+        _write(process.stdin, str(start()))
+
+    _read_events(process, outcome, on_tick, begin)
 
 
-def _read_events(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Callable[[], None]) -> None:
+def _write(stdin: IO[bytes], line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the engine has ended: its events or its status say why
+        stdin.write(line.encode() + b"\n")
+        stdin.flush()
+
+
+def _read_events(
+    process: subprocess.Popen[bytes],
+    outcome: Outcome,
+    on_tick: Callable[[], None],
+    begin: Callable[[], None] = lambda: None,
+) -> None:
     assert process.stdout  # noqa: S101  # as above
     descriptor = process.stdout.fileno()
     poller = select.poll()
@@ -133,6 +155,9 @@ def _read_events(process: subprocess.Popen[bytes], outcome: Outcome, on_tick: Ca
             *lines, outcome.unread = (outcome.unread + piece).split(b"\n")
             for line in lines:
                 _apply(json.loads(line), outcome)
+            if outcome.is_waiting:
+                outcome.is_waiting = False
+                begin()
         else:
             on_tick()
 
@@ -142,6 +167,8 @@ def _apply(message: dict[str, Any], outcome: Outcome) -> None:
         case "ready":
             outcome.began = True
             outcome.reports = [RoundReport(settings=message["settings"])]
+        case "waiting":
+            outcome.is_waiting = True
         case "measured":
             outcome.reports.insert(-1, msgspec.convert(message["report"], RoundReport))
         case "finished":

@@ -273,6 +273,7 @@ class Scheduler:
         self._plan, self._stop, self._timeout = tasks[0].plan, tasks[0].stop, tasks[0].timeout
         module_of(self._plan.plan.loop)  # loaded before the forks: each worker that loads it itself has a copy of it
         self._clients = [Client(task, self._start) for task in tasks]
+        self.stop, self.epoch = self._stop, tasks[0].epoch
         self._workers: dict[int, WorkerHandle] = {}
         """Those that run, by the descriptor of their channel."""
         self._waiting: dict[int, Coroutine] = {}
@@ -288,15 +289,22 @@ class Scheduler:
         """What the workers reported of the last phase, client by client."""
         return tuple(report for client in self._clients for report in client.reports)
 
+    def start_first(self) -> None:
+        """Start the first worker of each client, and wait until they are ready.
+
+        Raises:
+            RunFault: As in `run`.
+        """
+        self._run(client.start_first() for client in self._clients)
+
     def run(self, phase: Phase) -> None:
-        """Run a phase to its end, or until the stop flag is set.
+        """Run a phase to its end, or until the stop flag is set; the first workers have been started.
 
         Raises:
             RunFault: A worker reported a fault or ended, a process of the listener ended, or the stop flag is set. The
                 connections of the workers that run stay open.
         """
         if phase is Phase.FILL:
-            self._run(client.start_first() for client in self._clients)
             self._run(client.fill() for client in self._clients)
         elif phase is Phase.PROFILE:
             self._profile()
@@ -308,7 +316,6 @@ class Scheduler:
         """At each level, let each client put a part of the ports in use, and then let the first one time attempts."""
         first, plan, taken = self._clients[0], self._plan, 0
         samples = plan.rows // len(plan.levels)
-        self._run([first.start_first()])
         first.is_full = False
         for number, level in enumerate(plan.levels):
             bounds = [taken + (level - taken) * part // len(self._clients) for part in range(len(self._clients) + 1)]

@@ -64,6 +64,10 @@ class Plan:
         masquerade: Whether the host of a routed link gives the packets its own address, because the target has no route
             back to the sources.
         names: The host names among the targets, as they were resolved before the run.
+        start_at_us: When the first turn begins, in us of CLOCK_REALTIME; None for as soon as it can. A turn is one
+            round of one strategy.
+        start_every_us: The time from the start of a turn to that of the next, in us; 0 for a next turn that begins as
+            soon as it can.
     """
 
     strategies: tuple[StrategySpec, ...]
@@ -88,6 +92,8 @@ class Plan:
     ehash_entries: int | None = None
     masquerade: bool = False
     names: tuple[ResolvedName, ...] = ()
+    start_at_us: int | None = None
+    start_every_us: int = 0
 
     @property
     def client_namespaces(self) -> int:
@@ -121,11 +127,28 @@ def format_addresses(addresses: Sequence[object], kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
-    """One round of one strategy, which an engine process runs; `number` counts from 1."""
+    """One round of one strategy, which an engine process runs.
+
+    Attributes:
+        plan: The plan that it is a part of.
+        strategy: The strategy.
+        number: Of the round, from 1.
+        waits: Whether the engine waits, once it is set up, until its parent tells it when to begin.
+    """
 
     plan: Plan
     strategy: StrategySpec
     number: int
+    waits: bool = False
+
+    @property
+    def start_at_us(self) -> int | None:
+        """When the plan has it begin, in us of CLOCK_REALTIME; None for as soon as it can."""
+        if self.plan.start_at_us is None:
+            return None
+        turns = self.plan.strategies
+        turn = (self.number - 1) * len(turns) + turns.index(replace(self.strategy, phase=turns[0].phase))
+        return self.plan.start_at_us + turn * self.plan.start_every_us if self.plan.start_every_us or not turn else None
 
     @property
     def connections(self) -> int:

@@ -75,6 +75,7 @@ class RoundReport:
         conntrack_entries: The connections in the router's conntrack table at the end of the phase, closed ones too.
         steal: The part of the CPU time that the hypervisor gave to others, 0 to 1.
         engine_rss: The resident memory of the engine before it began, in bytes.
+        epoch_us: The time from which `started_ns` counts, in us of CLOCK_REALTIME; 0 in files of earlier versions.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class RoundReport:
     conntrack_entries: int = 0
     steal: float = 0.0
     engine_rss: int = 0
+    epoch_us: int = 0
 
     @property
     def floor_ns(self) -> int | None:

@@ -180,6 +180,8 @@ def check_plan(plan: Plan) -> None:
         _check("cpu", cpu, 0, MAX_INT64)
     _check("delay_ms", plan.delay_ms, 0, LONGEST_NS // 10**6)
     _check("timeout", plan.timeout, 0, LONGEST_NS // 10**9)
+    _check("start_at_us", plan.start_at_us, 0, MAX_INT64)
+    _check("start_every_us", plan.start_every_us, 0, MAX_INT64)
     for spec in plan.strategies:
         planned = RoundPlan(plan, spec, 1)
         _check(f"ports of {spec.label}", planned.ports_each, 1, MAX_PORT)
