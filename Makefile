@@ -6,7 +6,7 @@ LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all environments lint format overhead in-flight contention accuracy inspect-speed files columns pictures explain kernel-lab clean
+.PHONY: help setup packages kernels run test test-all test-pythons test-oldest environments lint format overhead in-flight contention accuracy inspect-speed files columns pictures explain kernel-lab man dist clean
 
 ##@ Begin here
 
@@ -60,6 +60,12 @@ format: $(READY) ## Format the code, apply safe fixes
 packages: ## Install what the tests use of the distribution (root)
 	@$(PYTHON) scripts/packages.py $(if $(NO_INSTALL),--list)
 
+test-pythons: $(READY) ## Run the tests with Python 3.11, 3.12 and 3.13, each as far as it is here
+	$(BIN)/python scripts/environments.py python3.11 python3.12 python3.13
+
+test-oldest: $(READY) ## Run the tests with the oldest packages that pyproject.toml allows
+	$(BIN)/python scripts/environments.py oldest
+
 environments: $(READY) ## The tests in each of ENVIRONMENTS="busy user ...", or all
 	$(BIN)/python scripts/environments.py $(ENVIRONMENTS)
 
@@ -99,7 +105,15 @@ pictures: $(READY) ## Draw the README's two pictures from RESULT=file
 explain: $(READY) ## Draw the pictures of docs/how-connect-picks-a-port.md
 	$(BIN)/python scripts/explain.py
 
+##@ Release
+
+man: $(READY) ## Write the man pages and completions that the wheel takes along, into share/
+	$(BIN)/python scripts/manpages.py
+
+dist: man ## Make wheel and sdist in dist/, check them, install each and run it
+	$(BIN)/python scripts/dist.py
+
 ##@ Tidy up
 
-clean: ## Remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove .venv, caches, and what man and dist wrote
+	rm -rf $(VENV) dist share .mypy_cache .ruff_cache .pytest_cache .hypothesis

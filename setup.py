@@ -13,6 +13,9 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+SHARE = Path("share")
+"""Man pages and completions, if `make man` has written them: they are made with the commands, which a build has not."""
+
 LOOP = Extension(
     "connbench.engine._loop",
     ["src/connbench/engine/_loop.c"],
@@ -49,6 +52,17 @@ class BuildLoop(build_ext):
         return f"{compiler} could not compile {LOOP.sources[0]}"
 
 
+def shared_files() -> list[tuple[str, list[str]]]:
+    """Each folder of SHARE with its files, as an installation has them below its prefix."""
+    folders = sorted({path.parent for path in SHARE.rglob("*") if path.is_file()})
+    return [(str(folder), sorted(str(path) for path in folder.iterdir() if path.is_file())) for folder in folders]
+
+
 # Nothing of an earlier build is taken up: setuptools would pack a module that is gone if its copy is still in build/.
 with tempfile.TemporaryDirectory(prefix="connbench-build-") as folder:
-    setup(ext_modules=[LOOP], cmdclass={"build_ext": BuildLoop}, options={"build": {"build_base": folder}})
+    setup(
+        ext_modules=[LOOP],
+        cmdclass={"build_ext": BuildLoop},
+        data_files=shared_files(),
+        options={"build": {"build_base": folder}},
+    )

@@ -27,12 +27,16 @@ def command(context: click.Context, /, shell: str) -> None:
 
     To try it in this bash only: source <(connbench completion bash)
     """  # noqa: D301  # click wants the character \b itself
+    click.echo(completion_script(context.find_root().command, shell))
+
+
+def completion_script(program: click.Command, shell: str) -> str:
+    """The script that completes `program`, connbench's command line, in one of SHELLS; without a line's end."""
     from click.shell_completion import ShellComplete, get_completion_class
 
-    program = context.find_root()
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101  # click has all three
-    script = kind(program.command, {}, "connbench", "_CONNBENCH_COMPLETE")
+    script = kind(program, {}, "connbench", "_CONNBENCH_COMPLETE")
     source = ShellComplete.source(script)  # the method of bash's class starts a bash to ask for its version
     # click's script splits at each comma, so that fish offers plain for plain,bind. It must split at the first one.
-    click.echo(source.replace('string split ","', 'string split -m 1 ","').rstrip("\n"))
+    return source.replace('string split ","', 'string split -m 1 ","').rstrip("\n")
