@@ -99,6 +99,7 @@ COUNT_FORM = "a whole number, as in 10000, 10k or 1e4"
 TIME_FORM = "a time, as in 250us, 1ms, 5s, 2min or 1.5h"
 RATE_FORM = "a rate, as in 100/s, 10k/s or 600/min"
 PERCENT_FORM = "a share, as in 80%"
+INSTANT_FORM = "a point in time, as in 09:30, 2026-11-29T09:30:00Z or @1795944600"
 """The forms that the parsers below accept, for the messages that refuse a word."""
 
 _MINUTE_NS = 60 * 10**9
@@ -162,6 +163,42 @@ def parse_time(text: str, unit: str, *, bare: bool = True) -> Decimal:
     if word not in TIME_UNITS_NS and not (bare and not word):
         raise ValueError(f"{text!r} is not {TIME_FORM}")
     return number * TIME_UNITS_NS[word or unit] / TIME_UNITS_NS[unit]
+
+
+def parse_instant(text: str, now_us: int) -> int:
+    """Read a point in time, in us since 1970.
+
+    The forms are `@SECONDS` since 1970, as date(1) takes it; a date and time of ISO 8601, local time where it names no
+    zone; and a time of day, which is the next one, in local time.
+
+    Args:
+        text: What the user typed.
+        now_us: The present time, in us since 1970.
+
+    Raises:
+        ValueError: Not of these forms, or not between 1970 and 9999.
+    """
+    from datetime import UTC, datetime, time, timedelta  # noqa: PLC0415  # as in _decimal
+
+    try:
+        if text.startswith("@"):
+            at = datetime.fromtimestamp(0, UTC) + timedelta(seconds=float(parse_time(text[1:] + "s", "s")))
+        elif re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", text, re.ASCII):
+            now = datetime.fromtimestamp(now_us / 1e6).astimezone()
+            at = datetime.combine(now.date(), time.fromisoformat(text.zfill(5) if len(text) < 6 else text.zfill(8)))
+            at = at if at.astimezone() > now else at + timedelta(days=1)
+        else:
+            at = datetime.fromisoformat(text)
+        return round(at.astimezone().timestamp() * 1e6)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"{text!r} is not {INSTANT_FORM}") from error
+
+
+def instant(us: int) -> str:
+    """A point in time, given in us since 1970, in local time: `2026-11-29 09:30:00 UTC`."""
+    from datetime import datetime  # noqa: PLC0415  # as in _decimal
+
+    return f"{datetime.fromtimestamp(us / 1e6).astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def parse_rate(text: str) -> Decimal:

@@ -217,6 +217,19 @@ def test_counted_instructions_are_not_disturbed() -> None:
     assert [f.code for f in findings(result)] == ["not-held"]
 
 
+@pytest.mark.parametrize(
+    ("late_us", "every_us", "number", "found"),
+    [(0, 0, 1, []), (5000, 0, 1, []), (5001, 0, 1, ["5.00 ms"]), (2_000_000, 0, 2, []), (300_000, 1000, 2, ["299 ms"])],
+)
+def test_a_late_start_is_found(late_us: int, every_us: int, number: int, found: list[str]) -> None:
+    """More than 5 ms after its time; without an interval only the first turn has one."""
+    plan = replace(PLAN, strategies=(BIND,), rounds=2, start_at_us=10**15, start_every_us=every_us)
+    report = replace(CLEAN.report, epoch_us=10**15 + late_us - int(CLEAN.samples.started_ns[0]) // 1000)
+    late = replace(CLEAN, number=number, report=report)
+    messages = [f.message for f in findings(result_of({BIND: [late]}, plan)) if f.code == "late-start"]
+    assert [message.split(" after ")[0] for message in messages] == [f"it began {time}" for time in found]
+
+
 @pytest.mark.parametrize(("share", "codes"), [(0.01, []), (0.0101, ["steal"]), (0.5, ["steal"])])
 def test_stolen_cpu_time_is_found(share: float, codes: list[str]) -> None:
     """More than one per cent of the CPU time taken by the hypervisor makes a finding."""

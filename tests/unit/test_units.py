@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from decimal import Decimal
 
 import pytest
@@ -15,8 +16,10 @@ from connbench.units import (
     elapsed,
     format_percent,
     format_percents,
+    instant,
     memory,
     parse_count,
+    parse_instant,
     parse_percent,
     parse_rate,
     parse_time,
@@ -193,6 +196,43 @@ def test_count_reads_what_it_writes(number: int) -> None:
 def test_time_is_read(text: str, unit: str, value: str) -> None:
     """In the asked-for unit, exactly; a number alone has that unit."""
     assert parse_time(text, unit) == Decimal(value)
+
+
+NOW_US = 1_795_944_600_000_000  # 2026-11-29 09:30:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "after_s"),
+    [
+        ("@1795944600", 0),
+        ("@1795944600.25", 0.25),
+        ("2026-11-29T09:30:00Z", 0),
+        ("2026-11-29 09:30:01+00:00", 1),
+        ("2026-11-29T11:30:00+02:00", 0),
+        ("2026-11-29T10:30", 0),  # Berlin, in winter an hour ahead
+        ("10:31", 60),
+        ("10:30:05", 5),
+        ("10:30", 86_400),  # now: the next is tomorrow's
+        ("9:00", 86_400 - 5400),
+    ],
+)
+def test_point_in_time_is_read(monkeypatch: pytest.MonkeyPatch, text: str, after_s: float) -> None:
+    """A time without a zone is local, and a time of day is the next one."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert parse_instant(text, NOW_US) == NOW_US + after_s * 1_000_000
+        assert instant(NOW_US) == "2026-11-29 10:30:00 CET"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "@", "@5s", "25:00", "2026-13-01", "@1e30", "9", "-1", "\0"])
+def test_what_is_no_point_in_time_is_refused(text: str) -> None:
+    """The message has the text."""
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        parse_instant(text, NOW_US)
 
 
 @pytest.mark.parametrize("text", ["", "ms", "nan", "inf", "-1s", "5d", "5 s s", "5%", "5/s", "1e999s", "1k"])

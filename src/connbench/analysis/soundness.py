@@ -17,7 +17,7 @@ from connbench.model.round_report import OVERFLOW_COUNTERS
 from connbench.model.time_wait import ALWAYS, MOST_WAITING, TIME_WAIT_S, TW_REUSE, TimeWait
 from connbench.results.result import PARTIAL, Origin, Result, Round, StrategyResult
 from connbench.samples import GIVEN_UP, NO_PORT_FREE, TIMED_OUT, UNKNOWN_ERRNO
-from connbench.units import MS_PER_S, duration, format_measured_rate
+from connbench.units import MS_PER_S, NS_PER_US, duration, format_measured_rate
 
 EHASH_ENTRIES = "net.ipv4.tcp_ehash_entries"
 SWITCHES_PER_ATTEMPT = 0.01
@@ -29,6 +29,9 @@ RATE_REACHED = 0.95
 
 NOISE = {"cpu-load", "cpus", "governor", "involuntary-switches", "steal"}
 """Findings that the machine was busy. A count of instructions does not depend on that, so they are left out there."""
+
+LATE_START_US = 5000
+"""Later than this a turn of --start-at did not begin at its time."""
 
 RETRANSMISSION_COUNTERS = ("TcpExt.TCPSynRetrans",)
 
@@ -148,6 +151,7 @@ def _find_in_round(plan: Plan | None, spec: StrategySpec, measured: Round, kerne
     elif is_tcp and not spec.searches_in_bind:  # its connections become slower by its search, too
         yield from _find_crowded_hash_table(plan, measured)
     yield from _find_noise(plan, spec, measured)
+    yield from _find_late_start(plan, spec, measured)
 
 
 def _find_shared_4_tuples(spec: StrategySpec, measured: Round) -> Iterator[Finding]:
@@ -334,6 +338,20 @@ def _find_crowded_hash_table(plan: Plan, measured: Round) -> Iterator[Finding]:
 def _moved(measured: Round, names: tuple[str, ...]) -> str:
     counters = measured.report.counters
     return ", ".join(f"{name.partition('.')[2]} {counters[name]}" for name in names if counters.get(name))
+
+
+def _find_late_start(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:
+    planned_us = None if spec.phase is Phase.CHURN else RoundPlan(plan, spec, measured.number).start_at_us
+    if planned_us is None or not len(measured.samples) or not measured.report.epoch_us:
+        return
+    late_us = measured.report.epoch_us + measured.samples.started_ns[0] / NS_PER_US - planned_us
+    if late_us > LATE_START_US:
+        yield Finding(
+            "late-start",
+            Severity.WARNING,
+            f"it began {duration(late_us * NS_PER_US)} after the time that --start-at and --start-every name",
+            "name a later time, or give each turn more time with --start-every",
+        )
 
 
 def _find_noise(plan: Plan, spec: StrategySpec, measured: Round) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from connbench.commands.sections import Option, Section, option
-from connbench.commands.values import Quantity, Word, Words, count, counts, load_type, time
+from connbench.commands.values import Quantity, Word, Words, count, counts, instant, load_type, time
 from connbench.errors import InputError, UsageError
 from connbench.linux import sysctl
 from connbench.model import (
@@ -68,6 +68,7 @@ DELAY = time(
     allows=lambda ms: ms == 0 or 0.001 <= ms <= 900,
     bounds="1us to 900ms: after a second the kernel sends a SYN again",
 )
+EVERY = time("s", ("10s", "1min"), allows=lambda s: 0.001 <= s <= 86_400, bounds="1ms to 24h")
 BUDGET = Quantity(
     "SHARE",
     parse_percent,
@@ -558,6 +559,20 @@ RUN_OPTIONS = (
     *_load_options(Section.PLACE),
     cpu_option,
     loop_option,
+    option(
+        Section.PLACE,
+        "--start-at",
+        "start_at_us",
+        type=instant(),
+        help="Begin the first turn at this time: 09:30 (local time), 2026-11-29T09:30:00Z, or @SECONDS since 1970. A "
+        "turn is a round of a strategy.  [default: at once]",
+    ),
+    option(
+        Section.PLACE,
+        "--start-every",
+        type=EVERY,
+        help="Begin each further turn so long after the one before, with --start-at.  [default: once that has ended]",
+    ),
     option(
         Section.PLACE,
         "--timeout",

@@ -19,6 +19,7 @@ from connbench.model import Plan, RoundPlan
 from connbench.results.output_file import Output, format_of
 from connbench.results.result import Result
 from connbench.runner import run
+from connbench.units import instant
 
 
 def measure(
@@ -66,6 +67,8 @@ def begin(plan: Plan, known: Iterable[Finding]) -> Result:
     already_printed = tuple(known)
     for finding in already_printed:
         warn(finding)
+    if plan.start_at_us is not None:
+        print_message(f"the first turn begins at {instant(plan.start_at_us)}")
     return Result(
         plan,
         environment.collect(plan.cpus) | {"command": command_line()},

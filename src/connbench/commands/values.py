@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from enum import StrEnum
+from time import time_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,10 +20,12 @@ from connbench.model.addresses import RESERVED_PORTS
 from connbench.model.load import LoadField, Unit
 from connbench.units import (
     COUNT_FORM,
+    INSTANT_FORM,
     PERCENT_FORM,
     RATE_FORM,
     TIME_FORM,
     parse_count,
+    parse_instant,
     parse_percent,
     parse_rate,
     parse_time,
@@ -242,6 +245,11 @@ def _within(low: int, high: int) -> Callable[[float], bool]:
 def time(unit: str, examples: Iterable[str], **bounds: Any) -> Quantity:  # noqa: ANN401  # `allows` and `bounds`
     """A time in `unit`, one of `connbench.units.TIME_UNITS_NS`, which is also the unit of a number alone."""
     return Quantity("TIME", lambda text: parse_time(text, unit), TIME_FORM, examples=examples, **bounds)
+
+
+def instant() -> Quantity:
+    """A point in time, in us since 1970."""
+    return Quantity("TIME", lambda text: parse_instant(text, time_ns() // 1000), INSTANT_FORM, int)
 
 
 def load_type(field: LoadField, *, is_list: bool = False) -> click.ParamType:  # type: ignore[type-arg]  # as above

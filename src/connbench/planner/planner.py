@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import secrets
+import time
 from dataclasses import replace
 from importlib import import_module
 
@@ -71,8 +72,10 @@ from connbench.planner.workload import (
     most_handshakes,
     with_all_strategies,
 )
+from connbench.units import elapsed, instant
 
 SEED_BITS = 32
+US_PER_S = 1e6
 
 C_LOOP = "connbench.engine._loop"
 """The extension module that an installation builds where it finds a compiler."""
@@ -99,6 +102,7 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         EnvironmentFault: This machine or user lacks something that the run needs.
         TargetError: The target refuses or does not answer.
     """
+    _check_start(request)
     left_out: list[Finding] = []
     if request.levels and not request.strategies:
         request, left_out = with_all_strategies(request)
@@ -135,6 +139,8 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
         namespace=namespace,
         seed=secrets.randbits(SEED_BITS) if request.seed is None else request.seed,
         rounds=request.rounds,
+        start_at_us=request.start_at_us,
+        start_every_us=int((request.start_every or 0) * US_PER_S),
         timeout=request.timeout,
         link=request.link,
         delay_ms=request.delay_ms,
@@ -161,6 +167,25 @@ def make_plan(request: RunRequest, *further: RunRequest) -> tuple[Plan, list[Fin
     if not external and not is_udp and not two_ends:  # whose listener takes no port of the namespace that connects
         findings += find_listener_in_range(plan.targets, ports)
     return plan, findings
+
+
+def _check_start(request: RunRequest) -> None:
+    """Check that the first turn can begin at the time that is asked for.
+
+    Raises:
+        UsageError: That time is past, or an interval is given without it.
+    """
+    if request.start_at_us is None:
+        if request.start_every:
+            raise UsageError(
+                "--start-every counts from --start-at, which is missing", "name the time of the first turn"
+            )
+        return
+    late_us = time.time_ns() // 1000 - request.start_at_us
+    if late_us > 0:
+        raise UsageError(
+            f"--start-at {instant(request.start_at_us)} was {elapsed(late_us / US_PER_S)} ago", "name a later time"
+        )
 
 
 def _with_peers(plan: Plan, request: RunRequest, *, external: bool) -> tuple[Plan, list[Finding]]:

@@ -24,7 +24,7 @@ class RunRequest:
     """The values of the options; None or an empty tuple where the user leaves the choice to connbench.
 
     `fill` is a share of 1, and so are `levels`, in ascending order; `give_up_ms` is in ms, `churn_rate` in replacements
-    a second, `timeout` in seconds.
+    a second, `timeout` and `start_every` in seconds, `start_at_us` in us since 1970.
     """
 
     strategies: tuple[str, ...] = ()
@@ -63,6 +63,8 @@ class RunRequest:
     residue: int | None = None
     seed: int | None = None
     rounds: int = 1
+    start_at_us: int | None = None
+    start_every: float | None = None
     timeout: float = DEFAULT_TIMEOUT
     cpus: tuple[int, ...] | CpuChoice = CpuChoice.LAST
     allow_remote: bool = False
