@@ -32,6 +32,7 @@ LAYERS = (
     {"engine", "analysis", "portmodel"},
     {"host", "results"},
     {"draws"},
+    {"path_conditions"},
     {"linux", "samples", "thresholds"},
     {"model", "interrupts"},
     {"errors", "findings", "kernel_release", "strategies", "units"},

@@ -15,19 +15,24 @@ import pytest
 from markdown_it import MarkdownIt
 from prometheus_client.parser import text_string_to_metric_families
 
+from connbench.errors import InputError
 from connbench.findings import Finding, Severity
 from connbench.inspect import report
 from connbench.inspect.forecast import Forecast
 from connbench.inspect.inspection import Inspection, Model, inspect
 from connbench.inspect.metrics import prometheus
+from connbench.inspect.path_gate import evaluate
 from connbench.inspect.rates import Rates
 from connbench.inspect.remedy import Remedy
 from connbench.inspect.snapshot import Process, Settings, Snapshot
 from connbench.inspect.sockets import Sockets, State, address_words
 from connbench.model import PortRange
+from connbench.path_conditions import parse_condition
 from connbench.portmodel.algorithm import Algorithm
 from connbench.portmodel.calibration import USUAL
 from connbench.portmodel.next_search import Half
+from connbench.report.path_report import COLUMNS
+from connbench.results.inspection_file import ConditionRecord, RemedyRecord, read_inspection
 from connbench.safe_text import printable_lines
 from factories import too_wide
 from json_units import without_unit
@@ -533,12 +538,42 @@ def test_csv_reads_back() -> None:
     rows, documents = rows_of(inspection), document(inspection)["rows"]
     assert len(rows) == len(documents) == 3
     for row, one in zip(rows, documents, strict=True):
-        assert [row[name] for name in report.COLUMNS] == [str(one[name]) for name in report.COLUMNS]
+        assert [row[name] for name in COLUMNS] == [str(one[name]) for name in COLUMNS]
         assert float(row["used_share"]) == one["used_share"]
         for name in ("closing_per_s", "growth_per_s", "exhausted_in_s"):
             assert (float(row[name]) if row[name] else None) == one[name]
     assert rows[0].items() >= {"plain_half": "second", "window_until_knee": "", "range_until_exhaustion": "332"}.items()
     assert rows[1]["range_half"] == ""
+
+
+def test_document_is_read_back() -> None:
+    """`fleet inspect` reads what `inspect` writes: paths, the remedy, findings, and what became of each condition."""
+    [condition] = evaluate([parse_condition("used > 80%")], HURTS, lambda *_: ())
+    read = read_inspection(report.json(HURTS, [condition]).encode(), "web1")
+    assert list(read.rows) == [report.record(row) for row in HURTS.rows]
+    assert [row.name for row in read.rows] == [row.name for row in HURTS.rows]
+    assert (list(read.verdict), list(read.findings)) == (list(report.verdict(HURTS)), list(HURTS.findings))
+    assert read.remedy == (HURTS.remedy and RemedyRecord(list(HURTS.remedy.sentences), HURTS.remedy.command))
+    assert read.conditions == [ConditionRecord("used > 80%", HURTS.rows[0].name, condition.outcome)]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"schema": 2}, "schema 2"),
+        ({"sockets": -1}, "sockets"),
+        ({"paths": 1e300}, "paths"),
+        ({"verdict": ["x" * 3000]}, "verdict"),
+        ({"rows": [{}]}, "namespace"),
+    ],
+)
+def test_document_that_no_inspect_writes_is_refused(change: dict[str, object], named: str) -> None:
+    """A host may send anything: the message says whose answer it is, and what is wrong with it."""
+    document = json.loads(report.json(HURTS)) | change
+    with pytest.raises(InputError, match=f"web1 .*{named}"):
+        read_inspection(json.dumps(document).encode(), "web1")
+    with pytest.raises(InputError, match="web1"):
+        read_inspection(b"[" * 100_000, "web1")
 
 
 def test_csv_without_paths_has_its_header() -> None:

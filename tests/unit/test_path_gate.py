@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.errors import EnvironmentFault, UsageError
-from connbench.inspect.conditions import NAMES, Subject, parse_condition
 from connbench.inspect.forecast import Forecaster
 from connbench.inspect.inspection import Inspection, inspect
 from connbench.inspect.path_gate import FULLEST, Judgement, Status, evaluate, nagios, unknown_line
@@ -20,6 +19,7 @@ from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import Sockets, State, address_words
 from connbench.model import PortRange
 from connbench.model.time_wait import NEVER, TimeWait
+from connbench.path_conditions import NAMES, Subject, parse_condition
 
 LOW, PORTS = 40000, 1000
 SETTINGS = Settings(PortRange(LOW, LOW + PORTS - 1), time_wait=TimeWait(reuse=NEVER), kernel="6.18.0")

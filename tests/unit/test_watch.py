@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connbench.inspect import watch
-from connbench.inspect.conditions import parse_condition
 from connbench.inspect.inspection import Inspection, Row, inspect
 from connbench.inspect.path_gate import Judgement, evaluate
 from connbench.inspect.rates import Rates
@@ -31,6 +30,7 @@ from connbench.inspect.watch import (
     text_lines,
 )
 from connbench.model import PortRange
+from connbench.path_conditions import parse_condition
 
 PORTS = PortRange(40000, 40099)
 

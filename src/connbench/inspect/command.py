@@ -31,9 +31,9 @@ from connbench.commands.values import time as time_option
 from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageError
 from connbench.findings import Finding, Severity
 from connbench.host import environment
-from connbench.inspect.conditions import FAIL_IF, WARN_IF, parse_condition
 from connbench.linux.faults import fault_of
 from connbench.model import MAX_PORT, Protocol
+from connbench.path_conditions import FAIL_IF, WARN_IF, parse_condition
 from connbench.planner.workload import DEFAULT_WINDOW
 from connbench.portmodel.algorithm import ALGORITHMS
 from connbench.report.formats import Format
@@ -319,18 +319,18 @@ def command(  # noqa: PLR0913  # one for each option
     inspection = take_file(file) if file else take()
     if nagios:
         return _answer(inspection, warnings, thresholds, forecaster())
-    text = {"width": width(), "bold": can_be_bold()} if output_format == TEXT else {}
-    print_text(FORMATS[output_format](inspection, **text).rstrip("\n"))
-    return _conclude(inspection, thresholds, forecaster())
+    judged = _judge(thresholds, forecaster())(inspection)
+    of_text = {"width": width(), "bold": can_be_bold()} if output_format == TEXT else {}
+    of_json = {"judgements": judged} if output_format == "json" else {}
+    print_text(FORMATS[output_format](inspection, **of_text, **of_json).rstrip("\n"))
+    return _conclude(inspection, judged)
 
 
-def _conclude(inspection: Inspection, thresholds: tuple[Threshold, ...], forecaster: Forecaster) -> int:
+def _conclude(inspection: Inspection, judged: Sequence[Judgement]) -> int:
     """Report the conditions that are true, or cannot be judged; in GitHub Actions write the job's summary."""
     if in_github_actions():
         add_to_summary([FORMATS["markdown"](inspection)])
-    if not thresholds:
-        return ExitCode.OK
-    failed = [one.failure for one in _judge(thresholds, forecaster)(inspection) if one.outcome]
+    failed = [one.failure for one in judged if one.outcome]
     announce([("", failure) for failure in failed])
     return ExitCode.THRESHOLD if failed else ExitCode.OK
 

@@ -12,13 +12,14 @@ from functools import partial
 from math import inf, isfinite
 
 from connbench.errors import ConnbenchError
-from connbench.inspect.conditions import LISTENERS, OF_PATH, Subject, UnknownError
 from connbench.inspect.forecast import Forecast
 from connbench.inspect.inspection import Inspection, Row
+from connbench.inspect.measures import OF_PATH, UnknownError
 from connbench.inspect.port_usage import PathUsage, Usage
 from connbench.inspect.snapshot import Snapshot
 from connbench.inspect.sockets import Mask, address_words
 from connbench.inspect.suspicions import listeners_in_range
+from connbench.path_conditions import LISTENERS, Subject
 from connbench.safe_text import printable
 from connbench.thresholds import (
     Dimension,

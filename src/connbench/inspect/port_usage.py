@@ -19,6 +19,7 @@ from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import PROTOCOLS, STATE_NAMES, Indices, Mask, Sockets, State, address_text
 from connbench.model import Protocol
 from connbench.model.addresses import MAX_PORT, Endpoint
+from connbench.model.time_wait import TIMES_LEFT_S
 from connbench.units import MS_PER_S
 
 Ports = npt.NDArray[np.uint16]
@@ -30,8 +31,6 @@ RECENT_S = 10
 
 LOOPBACK_INDEX = 1
 """The index of `lo` in every network namespace."""
-
-TIMES_LEFT_S = (15, 30, 45, 60)
 
 FEW_LEFT = 0.1
 """The share of its usable ports up to which a path is short of them."""

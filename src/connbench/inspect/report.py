@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_module
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,16 +9,23 @@ from typing import Any
 from connbench.inspect import processes
 from connbench.inspect.forecast import Forecast
 from connbench.inspect.inspection import Inspection, Row
-from connbench.inspect.port_usage import TIMES_LEFT_S, Usage
+from connbench.inspect.path_gate import Judgement
+from connbench.inspect.port_usage import Usage
 from connbench.inspect.sockets import STATE_NAMES, Sockets, State, address_text
 from connbench.model import Protocol
 from connbench.report.blocks import Block, Findings, Lines, Table, Verbatim, Verdict
-from connbench.safe_text import csv_cell, printable
+from connbench.report.path_report import COLUMNS, FORECAST_COLUMNS, LEFT_S, path_rows, path_table
+from connbench.results.inspection_file import (
+    SCHEMA,
+    ConditionRecord,
+    ForecastRecord,
+    PathRecord,
+    RemedyRecord,
+    TimeLeft,
+)
+from connbench.safe_text import printable
 from connbench.units import NS_PER_S, about, count, counted, duration, elapsed, format_measured_rate
 from connbench.wording import listed
-
-SCHEMA = 1
-"""Version of the JSON document; raised when a key changes its name or meaning."""
 
 LABEL_COLUMNS = 9
 """Columns of the labels `read`, `ports`, `kernel`, `times` and `assumed`."""
@@ -30,9 +35,6 @@ MOST_RANGES = 3
 
 MOST_DETAILS = 3
 """Paths with a table of forecasts of their own."""
-
-LEFT_S = TIMES_LEFT_S[0]
-"""The seconds of the column of connections that leave TIME_WAIT soon."""
 
 _FAILURES = {Protocol.TCP: "EADDRNOTAVAIL", Protocol.UDP: "EAGAIN"}
 """How connect() fails if no port is free; a UDP socket then cannot be bound to a port (inet_autobind())."""
@@ -70,7 +72,8 @@ def report_blocks(inspection: Inspection, width: int | None = None) -> list[Bloc
         Lines([f"{label:<{LABEL_COLUMNS}}{line}" for label, line in _facts(inspection)], True, LABEL_COLUMNS),
     ]
     if inspection.rows:
-        blocks.append(_paths(inspection, width))
+        more = inspection.paths - len(inspection.rows)
+        blocks.append(path_table([("", record(row)) for row in inspection.rows], width, more))
     for row in _detailed(inspection):
         blocks += [_forecasts(inspection, row), *_programs(row)]
     if inspection.findings:
@@ -221,34 +224,6 @@ def _range(usage: Usage) -> str:
 # ---- tables
 
 
-def _paths(inspection: Inspection, width: int | None) -> Table:
-    """A row for each path. What tells how full it is comes first; further columns are there if the width allows it."""
-    paths = [row.path for row in inspection.rows]
-    columns = {
-        "used": [count(path.used) for path in paths],
-        "share": [f"{path.share:.1%}" for path in paths],
-        "free": [count(path.free) for path in paths],
-        "ESTAB": [count(path.established) for path in paths],
-        "TIME_WAIT": [count(path.time_wait) for path in paths],
-        f"≤{LEFT_S} s left": [_or_dash(path.time_wait_left.get(LEFT_S)) for path in paths],
-    }
-    others = {"others": [count(sum(path.others.values())) for path in paths]}
-    parities = {"even": [count(path.even) for path in paths], "odd": [count(path.odd) for path in paths]}
-    names = [row.name for row in inspection.rows]
-    for further in (others, parities):
-        if width is not None and _width(names, columns | further) > width:
-            break
-        columns |= further
-    more = inspection.paths - len(paths)
-    remarks = (f"and {counted(more, 'more path')}: --top 0 shows all",) if more else ()
-    return Table(("source -> target", *columns), list(zip(names, *columns.values(), strict=True)), remarks=remarks)
-
-
-def _width(names: Sequence[str], columns: dict[str, list[str]]) -> int:
-    """The columns of a terminal that a table takes."""
-    return max(map(len, names)) + sum(2 + max(map(len, [title, *cells])) for title, cells in columns.items())
-
-
 def _detailed(inspection: Inspection) -> list[Row]:
     """The fullest path, and the first of the others that need attention: the verdict is about one of them."""
     fullest = list(inspection.rows[:1])
@@ -297,21 +272,24 @@ def _programs(row: Row) -> list[Block]:
     return [] if snapshot.processes is None else processes.blocks(row.path, snapshot)
 
 
-def _or_dash(number: int | None) -> str:
-    return "-" if number is None else count(number)
-
-
 # ---- for programs
 
 
-def json(inspection: Inspection) -> str:
-    """One JSON document; times in ns or s as their names say, shares from 0 to 1; null is what nobody knows."""
+def json(inspection: Inspection, judgements: Sequence[Judgement] = ()) -> str:
+    """One JSON document; times in ns or s as their names say, shares from 0 to 1; null is what nobody knows.
+
+    `connbench.results.inspection_file` reads it.
+
+    Args:
+        inspection: What was found.
+        judgements: The conditions of --fail-if.
+    """
     from connbench.report.json import json_text
 
-    return json_text(document(inspection))
+    return json_text(document(inspection, judgements))
 
 
-def document(inspection: Inspection) -> dict[str, Any]:
+def document(inspection: Inspection, judgements: Sequence[Judgement] = ()) -> dict[str, Any]:
     """The JSON document as a value that `json_text` takes."""
     from connbench.portmodel.algorithm import ALGORITHMS
 
@@ -326,8 +304,9 @@ def document(inspection: Inspection) -> dict[str, Any]:
         "algorithm_known_by": model and model.known_by,
         "calibration": model and model.calibration,
         "assumed": inspection.assumed,
-        "rows": [_row(row) for row in inspection.rows],
-        "remedy": remedy and {"sentences": remedy.sentences, "command": remedy.command},
+        "rows": [record(row) for row in inspection.rows],
+        "remedy": remedy and RemedyRecord(remedy.sentences, remedy.command),
+        "conditions": [ConditionRecord(one.condition.condition, one.subject, one.outcome) for one in judgements],
         "findings": inspection.findings,
     }
 
@@ -357,60 +336,31 @@ def _listener(sockets: Sockets, at: int) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
-    path, snapshot = row.path, row.usage.snapshot
-    return {
+def record(row: Row) -> PathRecord:
+    """A path as the JSON document has it."""
+    path, snapshot, rates = row.path, row.usage.snapshot, row.rates
+    return PathRecord(
         **{name: getattr(path, name) for name in COLUMNS},
-        "used_share": path.share,
-        "blocked": len(path.blocked),
-        "others": path.others,
-        "time_wait_left": [{"within_s": s, "connections": number} for s, number in path.time_wait_left.items()],
-        "closing_per_s": path.closing_per_s,
-        "expiring_per_s": path.expiring_per_s,
-        "opened_per_s": row.rates and row.rates.opened_per_s,
-        "gone_per_s": row.rates and row.rates.gone_per_s,
-        "growth_per_s": row.growth_per_s,
-        "exhausted_in_s": row.exhausted_in_s,
-        "programs": None if snapshot.processes is None else processes.document(path, snapshot),
-        "forecasts": [{name: getattr(one, name) for name in ("strategy", *FORECAST_COLUMNS)} for one in row.forecasts],
-    }
-
-
-COLUMNS = (
-    "namespace", "protocol", "source", "target", "target_port", "interface",
-    "used", "usable", "free", "even", "odd", "established", "time_wait", "outside",
-)  # fmt: skip
-"""Attributes of a path that JSON and CSV have under their own names."""
-
-FORECAST_COLUMNS = ("half", "ports_probed", "failing", "connect_ns", "until_knee", "until_exhaustion")
-"""Attributes of a forecast, likewise."""
+        used_share=path.share,
+        blocked=len(path.blocked),
+        others=path.others,
+        time_wait_left=[TimeLeft(s, number) for s, number in path.time_wait_left.items()],
+        closing_per_s=path.closing_per_s,
+        expiring_per_s=path.expiring_per_s,
+        opened_per_s=rates.opened_per_s if rates else None,
+        gone_per_s=rates.gone_per_s if rates else None,
+        growth_per_s=row.growth_per_s,
+        exhausted_in_s=row.exhausted_in_s,
+        programs=None if snapshot.processes is None else processes.document(path, snapshot),
+        forecasts=[
+            ForecastRecord(one.strategy, **{name: getattr(one, name) for name in FORECAST_COLUMNS})
+            for one in row.forecasts
+        ],
+        device=path.device,
+        needs_attention=row.needs_attention,
+    )
 
 
 def csv(inspection: Inspection) -> str:
     """A header, and a row for each path; an empty cell is what nobody knows, or what there is not."""
-    strategies = dict.fromkeys(one.strategy for row in inspection.rows for one in row.forecasts)
-    written = io.StringIO()
-    writer = csv_module.writer(written, lineterminator="\n")
-    rates = ("closing_per_s", "expiring_per_s")
-    left = [f"time_wait_left_{s}s" for s in TIMES_LEFT_S]
-    forecasts = [f"{name}_{column}" for name in map(_column, strategies) for column in FORECAST_COLUMNS]
-    writer.writerow((*COLUMNS, "used_share", "others", *left, *rates, "growth_per_s", "exhausted_in_s", *forecasts))
-    for row in inspection.rows:
-        path, by_name = row.path, {one.strategy: one for one in row.forecasts}
-        cells = [
-            *(getattr(path, name) for name in COLUMNS),
-            path.share,
-            sum(path.others.values()),
-            *(path.time_wait_left.get(s) for s in TIMES_LEFT_S),
-            *(getattr(path, name) for name in rates),
-            row.growth_per_s,
-            row.exhausted_in_s,
-            *(getattr(by_name.get(name), column, None) for name in strategies for column in FORECAST_COLUMNS),
-        ]
-        writer.writerow([csv_cell(one) if isinstance(one, str) else one for one in cells])
-    return written.getvalue()
-
-
-def _column(strategy: str) -> str:
-    """The name of a strategy as the beginning of a column's: `window` of `window 500`."""
-    return strategy.split(maxsplit=1)[0].rstrip(",")
+    return path_rows([("", record(row)) for row in inspection.rows])

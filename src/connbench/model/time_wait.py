@@ -15,6 +15,9 @@ from connbench.units import MS_PER_S
 TIME_WAIT_S = 60.0
 """How long the side that closes first keeps the connection (TCP_TIMEWAIT_LEN in include/net/tcp.h)."""
 
+TIMES_LEFT_S = (15, 30, 45, 60)
+"""Reports tell how many connections will have left TIME_WAIT in so many seconds."""
+
 TW_REUSE, TW_REUSE_DELAY = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_tw_reuse_delay"
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
 MOST_WAITING = "net.ipv4.tcp_max_tw_buckets"

@@ -1,4 +1,4 @@
-"""The conditions of `inspect --fail-if` and `--warn-if`: the figures of a path, and whose path a condition is about.
+"""The conditions of `--fail-if` and `--warn-if` of `inspect`, on one host and on many: which figures, of which path.
 
 The grammar is that of `connbench.thresholds`; before the colon stands a target, or source and target as reports name
 them. This module loads no numpy: the command line is parsed before anything is read.
@@ -7,72 +7,44 @@ them. This module loads no numpy: the command line is parsed before anything is 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
-from typing import TYPE_CHECKING
 
 from connbench.errors import UsageError, suggest
 from connbench.thresholds import Dimension, Metric, Threshold, Vocabulary, parse
-from connbench.units import NS_PER_S, parse_number
-
-if TYPE_CHECKING:
-    from connbench.inspect.inspection import Row
+from connbench.units import parse_number
 
 FAIL_IF, WARN_IF = "--fail-if", "--warn-if"
 
 
-class UnknownError(Exception):
-    """A value is not known; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """A figure of a path.
+class Kind:
+    """What a figure of a path can be compared with.
 
     Attributes:
-        value: Its value in pieces or ns; None for a path that has no such figure.
-        without_path: Its value where no connection is open.
-        is_time: Whether it is a time.
+        is_time: Whether it is a time, rather than a number.
         is_share: Whether it can also be a share of the usable ports.
-        is_forecast: Whether it takes a forecast of the next connect().
     """
 
-    value: Callable[[Row], float | None]
-    without_path: float = 0.0
     is_time: bool = False
     is_share: bool = False
-    is_forecast: bool = False
 
 
-def _until_knee(row: Row) -> float | None:
-    if row.next is None or row.next.ports_probed is None:
-        return None
-    return inf if row.next.until_knee is None else row.next.until_knee
-
-
-def _left_ns(row: Row) -> float:
-    """The time until the ports are exhausted; where connect() takes ports from TIME_WAIT again, that exhausts none."""
-    if row.rates is None and row.path.closing_per_s is None:
-        raise UnknownError("the timers of TIME_WAIT are not known")
-    seconds = row.exhausted_in_s
-    return inf if seconds is None else seconds * NS_PER_S
-
-
-OF_PATH: Mapping[str, Measure] = {
-    "used": Measure(lambda row: row.path.used, is_share=True),
-    "free": Measure(lambda row: row.path.free, inf, is_share=True),
-    "established": Measure(lambda row: row.path.established, is_share=True),
-    "time-wait": Measure(lambda row: row.path.time_wait, is_share=True),
-    "even": Measure(lambda row: row.path.even),
-    "odd": Measure(lambda row: row.path.odd),
-    "probes": Measure(lambda row: row.next.ports_probed if row.next else None, is_forecast=True),
-    "latency": Measure(lambda row: row.next.connect_ns if row.next else None, is_time=True, is_forecast=True),
-    "knee": Measure(_until_knee, inf, is_forecast=True),
-    "exhaustion": Measure(lambda row: row.until_exhaustion, inf, is_forecast=True),
-    "left": Measure(_left_ns, inf, is_time=True, is_forecast=True),
+FIGURES: Mapping[str, Kind] = {
+    "used": Kind(is_share=True),
+    "free": Kind(is_share=True),
+    "established": Kind(is_share=True),
+    "time-wait": Kind(is_share=True),
+    "even": Kind(),
+    "odd": Kind(),
+    "probes": Kind(),
+    "latency": Kind(is_time=True),
+    "knee": Kind(),
+    "exhaustion": Kind(),
+    "left": Kind(is_time=True),
 }
-"""The figures of a path. To add one, add a row here, and a line in docs/figures.md."""
+"""The figures of a path. To add one, add a row here and to `connbench.inspect.kinds`, and a line in docs/figures.md.
+"""
 
 LISTENERS = "listeners"
 """The one figure of a namespace: ports of the range that listeners have and that are not reserved."""
@@ -85,17 +57,17 @@ class PathMetric(Metric):
     @property
     def dimensions(self) -> frozenset[Dimension]:
         """The kinds of limit it can be compared with."""
-        measure = OF_PATH.get(self.figure)
-        if measure is None:
+        kind = FIGURES.get(self.figure)
+        if kind is None:
             return frozenset({Dimension.COUNT})
-        kinds = [Dimension.TIME if measure.is_time else Dimension.COUNT]
-        return frozenset(kinds + [Dimension.SHARE] * measure.is_share)
+        kinds = [Dimension.TIME if kind.is_time else Dimension.COUNT]
+        return frozenset(kinds + [Dimension.SHARE] * kind.is_share)
 
     def __str__(self) -> str:
         return self.figure
 
 
-NAMES = (*OF_PATH, LISTENERS)
+NAMES = (*FIGURES, LISTENERS)
 _SAME_AS = {
     "time_wait": "time-wait",
     "timewait": "time-wait",
