@@ -26,7 +26,7 @@ MODULES = {
 
 LAYERS = (
     {"__main__"},
-    {"advise", "calibrate", "inspect", "reproduce", "serve", "trace"},
+    {"advise", "calibrate", "fleet", "inspect", "reproduce", "serve", "trace"},
     {"commands"},
     {"advice", "runner", "report", "planner"},
     {"engine", "analysis", "portmodel"},
@@ -41,7 +41,7 @@ LAYERS = (
 )
 """Packages and modules from the top down; those of a line may import from the lines below it."""
 
-FEATURES = {"advise", "calibrate", "inspect", "reproduce", "serve", "trace"}
+FEATURES = {"advise", "calibrate", "fleet", "inspect", "reproduce", "serve", "trace"}
 """Folders with a command, its logic and its report: they use the core; the core and each other never import them."""
 
 MEASURING = (

@@ -48,12 +48,17 @@ COMMANDS = {
     "doctor": "Check whether a full run on this machine gives sound figures.",
     "serve": "Accept and hold connections: a target for run --target.",
     "trace": "Watch every connect() on this machine: latency, parity, offsets.",
+    "fleet": "Measure on many hosts over ssh, apart or together; compare them.",
+    "agent": "Measure for connbench fleet on this host, over stdin and stdout.",
     "completion": "Print the script that completes connbench in bash, zsh or fish.",
 }
 """Name and help line of each command; its module is imported when the command is used."""
 
-FEATURES = {"advise", "calibrate", "inspect", "reproduce", "serve", "trace"}
+FEATURES = {"advise", "calibrate", "fleet", "inspect", "reproduce", "serve", "trace"}
 """Commands that have a folder of their own; the others are modules of `connbench.commands`."""
+
+OTHERS = {"agent": "fleet"}
+"""Commands that are a function of the same name in a feature's `command` module, by the feature."""
 
 MODULES = {"report": "show", "strategies": "list_strategies"}
 """Modules of `connbench.commands` whose command has another name."""
@@ -77,6 +82,9 @@ class LazyGroup(Group):
             return None
         if name not in WITHOUT_LIBRARIES:
             check_address_space()
+        if name in OTHERS:
+            other: click.Command = getattr(import_module(f"connbench.{OTHERS[name]}.command"), name)
+            return other
         place = f"{name}.command" if name in FEATURES else f"commands.{MODULES.get(name, name)}"
         command: click.Command = import_module(f"connbench.{place}").command
         return command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import RUN_OPTIONS, VALUES_EPILOG
 from connbench.commands.reports import formats_of
 from connbench.commands.result_writer import PrintoutAtEnd, PrintoutByStrategy, ResultWriter
-from connbench.commands.sections import Command
+from connbench.commands.sections import Command, Section
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.planner.request import RunRequest
@@ -62,3 +63,23 @@ def command(  # noqa: PLR0913  # one for each option
     failures = measure(plan, ResultWriter(result, printout, file), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK
     return exit_code(failures, gate, is_invalid=warn_of_invalid(result, output_format))
+
+
+def request_of(words: Sequence[str], writer: str) -> RunRequest:
+    """The request that options of `connbench run` make, where another command prints and saves what is measured.
+
+    Args:
+        words: The options.
+        writer: That command, for the message.
+
+    Raises:
+        UsageError: They are wrong, or one of them says what to print or save.
+    """
+    context = command.make_context("connbench run", list(words))
+    asked = dict(context.params)
+    for one in RUN_OPTIONS:
+        if one.name and one.section in {Section.OUTPUT, Section.GATE}:
+            del asked[one.name]
+            if context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE:
+                raise UsageError(f"{one.opts[-1]} is an option of {writer} here", "write it before the --")
+    return RunRequest(**asked)

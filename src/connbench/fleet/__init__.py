@@ -1,0 +1,1 @@
+"""`connbench fleet` and `connbench agent`: the same measurement on many hosts."""
