@@ -10,6 +10,7 @@ import numpy as np
 
 from connbench.analysis.summary import Distribution
 from connbench.model import Phase
+from connbench.model.load import Profile
 from connbench.results.result import Result, Samples, StrategyResult
 
 
@@ -48,20 +49,23 @@ class Level:
         return self.failed / self.acquire.count
 
 
-@lru_cache(maxsize=32)
-def levels_of(strategy: StrategyResult) -> tuple[Level, ...]:
-    """The levels that have an attempt, in ascending order; none where the strategy has no profile.
+def samples_at(samples: Samples, profile: Profile, number: int) -> Samples:
+    """The attempts of a round at a level, which is counted from 0.
 
     An attempt belongs to a level by its place in its round: where a port cannot be taken, fewer are in use than asked.
     """
+    return samples.chosen(np.arange(len(samples)) // profile.samples == number)
+
+
+@lru_cache(maxsize=32)
+def levels_of(strategy: StrategyResult) -> tuple[Level, ...]:
+    """The levels that have an attempt, in ascending order; none where the strategy has no profile."""
     profile = strategy.strategy.load.profile
     if profile is None:
         return ()
     levels = []
     for number, share in enumerate(profile.levels):
-        of_rounds = [
-            s.chosen(np.arange(len(s)) // profile.samples == number) for s in (r.samples for r in strategy.rounds)
-        ]
+        of_rounds = [samples_at(r.samples, profile, number) for r in strategy.rounds]
         parts = [part for part in of_rounds if len(part)]
         if not parts:
             break

@@ -19,7 +19,7 @@ from connbench.wording import fold
 if TYPE_CHECKING:
     from connbench.results.result import Result
 
-WITHOUT_FINDINGS = {"talk", "csv", "talk-csv"}
+WITHOUT_FINDINGS = {"talk", "csv", "talk-csv", "gobench"}
 """Formats without a place for findings."""
 
 

@@ -38,6 +38,7 @@ FORMATS = {
     "talk-csv": Format("connbench.results.talk_csv", "talk_rows", is_document=True),
     "markdown": Format("connbench.report.run_report", "markdown"),
     "prometheus": Format("connbench.report.prometheus", "prometheus", is_document=True),
+    "gobench": Format("connbench.report.benchmarks", "gobench", is_document=True),
 }
 """Of a result."""
 
@@ -46,6 +47,7 @@ PROFILE_FORMATS = {
     "json": FORMATS["json"],
     "csv": FORMATS["csv"],
     "markdown": Format("connbench.report.profile_report", "markdown"),
+    "gobench": FORMATS["gobench"],
 }
 """Of a profile: the other formats of a result describe a filling."""
 

@@ -53,7 +53,7 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric, its samples in the order of the strategies."""
-        named = _named(self.result)
+        named = self.result.labelled
         yield _info(self.result)
         yield _latency(named)
         if self.result.origin is not Origin.TALK_CSV:
@@ -69,17 +69,6 @@ class _Collector:
         if self.result.plan and self.result.plan.link is Link.NAT:
             yield from _of_router(named)
         yield _findings(self.result)
-
-
-def _named(result: Result) -> dict[str, StrategyResult]:
-    """The strategies by label; a second one with the same label gets a number behind it."""
-    named: dict[str, StrategyResult] = {}
-    for strategy in result.strategies:
-        label, number = strategy.strategy.label, 2
-        while label in named:
-            label, number = f"{strategy.strategy.label} ({number})", number + 1
-        named[label] = strategy
-    return named
 
 
 def _info(result: Result) -> Metric:

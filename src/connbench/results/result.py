@@ -265,6 +265,17 @@ class Result:
         """The result of each strategy that has a round."""
         return [self.strategy(spec) for spec in self.rounds]
 
+    @property
+    def labelled(self) -> dict[str, StrategyResult]:
+        """The result of each strategy by its label; a second one with the same label gets a number behind it."""
+        found: dict[str, StrategyResult] = {}
+        for strategy in self.strategies:
+            label, number = strategy.strategy.label, 2
+            while label in found:
+                label, number = f"{strategy.strategy.label} ({number})", number + 1
+            found[label] = strategy
+        return found
+
     def strategy(self, spec: StrategySpec) -> StrategyResult:
         """The result of one strategy. A churn has no capacity: its attempts replace connections and add none.
 

@@ -1,0 +1,146 @@
+"""Results for programs that track benchmarks: Go's benchmark text.
+
+Each reads a benchmark's name and its figures. A benchmark is a strategy with the attempts of one parity, or of one
+level of a profile. Rounds that were cut short are left out, because they look fast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+import connbench
+from connbench.analysis.levels import samples_at
+from connbench.results.result import Result, Samples, StrategyResult
+from connbench.safe_text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure of some attempts.
+
+    Attributes:
+        name: Its name.
+        go_unit: Its unit in Go's text, which names the figure, too.
+        of: Computes it of at least one attempt; None where it is not known.
+    """
+
+    name: str
+    go_unit: str
+    of: Callable[[Samples], float | None]
+
+
+def _acquire(figure: Callable[[Samples], float]) -> Callable[[Samples], float | None]:
+    """A figure of the acquire time, which a talk CSV does not have."""
+    return lambda samples: figure(samples) if samples.is_acquired.any() else None
+
+
+MEASURES = (
+    Measure("latency", "ns/op", lambda samples: float(samples.latency_ns.mean())),
+    Measure("latency-p50", "p50-ns/op", lambda samples: float(np.percentile(samples.latency_ns, 50))),
+    Measure("latency-p99", "p99-ns/op", lambda samples: float(np.percentile(samples.latency_ns, 99))),
+    Measure("acquire", "acquire-ns/op", _acquire(lambda samples: float(samples.acquire_ns.mean()))),
+    Measure("acquire-p50", "acquire-p50-ns/op", _acquire(lambda samples: float(np.percentile(samples.acquire_ns, 50)))),
+    Measure("failed", "failed/op", lambda samples: float(samples.failed.mean())),
+)
+"""Of each benchmark: times in ns, and the share of the attempts that failed, 0 to 1."""
+
+
+PARITY, LEVEL = "parity", "level"
+"""What chooses the attempts of a benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Some of the attempts of a strategy.
+
+    Attributes:
+        strategy: Its label, without the profile.
+        key: What chooses the attempts: `PARITY` or `LEVEL`.
+        value: Which they are: `all`, `even` or `odd`, or a level as `45%`.
+        rounds: Those of each complete round that has such attempts.
+    """
+
+    strategy: str
+    key: str
+    value: str
+    rounds: tuple[Samples, ...]
+
+
+def benchmarks_of(result: Result) -> Iterator[Benchmark]:
+    """The benchmarks of a result that have an attempt, in the order of the strategies."""
+    for full_label, strategy in result.labelled.items():
+        spec = strategy.strategy
+        without_profile = replace(spec, load=replace(spec.load, profile=None))
+        label = full_label.replace(spec.label, without_profile.label, 1)
+        complete = [r.samples for r in strategy.rounds if not r.fault]
+        for key, value, rounds in _parts(strategy, complete):
+            if any(map(len, rounds)):
+                yield Benchmark(label, key, value, tuple(samples for samples in rounds if len(samples)))
+
+
+def _parts(strategy: StrategyResult, rounds: list[Samples]) -> Iterator[tuple[str, str, list[Samples]]]:
+    """Key and value of each part, and its attempts of each round."""
+    profile = strategy.strategy.load.profile
+    if profile:
+        for number, share in enumerate(profile.levels):
+            yield LEVEL, f"{100 * share:g}%", [samples_at(samples, profile, number) for samples in rounds]
+        return
+    yield PARITY, "all", rounds
+    yield PARITY, "even", [samples.chosen(samples.even) for samples in rounds]
+    yield PARITY, "odd", [samples.chosen(samples.odd) for samples in rounds]
+
+
+# ---- Go's benchmark text
+
+
+_GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
+"""Go's names of some architectures; the others have the same name."""
+
+_NO_GO_NAME = re.compile(r"[^A-Za-z0-9_.,:;+*%()<>-]+")
+"""What a name in Go's text has no place for: blanks end it, and a slash or an equals sign begins the next part."""
+
+
+def gobench(result: Result) -> str:
+    """Go's benchmark text, a line for each round of each benchmark, for benchstat and its relatives.
+
+    The format is that of https://go.dev/design/14313-benchmark-format. The configuration lines are those that Go writes
+    itself, because benchstat compares nothing between files whose lines differ: kernel and plan are in a comment.
+    """
+    environment, plan = result.environment, result.plan
+    machine = str(environment.get("machine") or "")
+    configuration = {
+        "goos": "linux",
+        "goarch": _GO_ARCH.get(machine, machine),
+        "pkg": "connbench",
+        "cpu": str(environment.get("cpu_model") or ""),
+    }
+    what = [f"connbench {environment.get('connbench') or connbench.__version__}"]
+    what += [f"Linux {result.kernel}"] if result.kernel else []
+    what += [f"range {plan.port_range}", f"loop {plan.loop}", f"seed {plan.seed}"] if plan else []
+    lines = [printable(f"# {', '.join(what)}")]
+    lines += [printable(f"{key}: {value}") for key, value in configuration.items() if value]
+    lines += [f"Unit {measure.go_unit} better=lower" for measure in MEASURES]
+    cpus = environment.get("cpu_count")
+    suffix = f"-{cpus}" if isinstance(cpus, int) and cpus > 1 else ""
+    lines += [line for benchmark in benchmarks_of(result) for line in _go_lines(benchmark, suffix)]
+    return "\n".join(lines) + "\n"
+
+
+def _go_lines(benchmark: Benchmark, suffix: str) -> Iterator[str]:
+    """A line for each round: the name, the number of attempts, and each figure before its unit."""
+    strategy = _NO_GO_NAME.sub("_", benchmark.strategy.replace(", ", ","))
+    kind = "Profile" if benchmark.key == LEVEL else "Connect"
+    name = f"Benchmark{kind}/strategy={strategy}/{benchmark.key}={benchmark.value}{suffix}"
+    for samples in benchmark.rounds:
+        figures = ((measure.of(samples), measure) for measure in MEASURES)
+        words = [f"{_go_number(value)} {measure.go_unit}" for value, measure in figures if value is not None]
+        yield "  ".join([name, str(len(samples)), *words])
+
+
+def _go_number(value: float) -> str:
+    """A number without an exponent, which some readers do not take."""
+    return f"{value:.6f}".rstrip("0").rstrip(".") if value < 1 else f"{value:.1f}".removesuffix(".0")
