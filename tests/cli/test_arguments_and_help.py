@@ -238,6 +238,7 @@ COMMAND_VERBS = {
         "Compare",
         "Draw",
         "List",
+        "Make",
         "Measure",
         "Name",
         "Open",

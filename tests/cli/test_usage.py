@@ -260,7 +260,7 @@ def test_help_needs_no_terminal_and_no_network() -> None:
     for code in ExitCode:
         assert str(code.value) in text
     names = [(name,) for name in cli.list_commands(click.Context(cli))]
-    for command in (*names, ("trace", "latency"), ("trace", "offsets"), ("trace", "parity")):
+    for command in (*names, ("trace", "latency"), ("trace", "offsets"), ("trace", "parity"), ("fleet", "merge")):
         finished = CliRunner().invoke(cli, [*command, "--help"], env={"COLUMNS": "80"})
         assert finished.exit_code == 0
         assert max(map(len, finished.stdout.splitlines())) <= 80, command

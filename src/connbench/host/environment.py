@@ -26,6 +26,7 @@ def collect(cpus: tuple[int, ...] = ()) -> dict[str, object]:
     soft, hard = limits.open_files()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hostname": platform.node(),
         "kernel_build": platform.version(),
         "machine": platform.machine(),
         **of_machine(),

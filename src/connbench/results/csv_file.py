@@ -195,13 +195,13 @@ def read_csv(text: str, name: str, first: int = 2) -> Result:
         else:
             spec, number = _read_prefix(of_round, round_fields, f"{name}, line {first}")
             reason = RunFault(fault) if fault else faults.pop((spec, number), None)
-            with _with_line(name, first):
+            with with_line(name, first):
                 rounds.open(spec, number)
                 rows = [] if is_empty else chain([begin], rest)
                 samples = _read_rows(rows, spec, columns, prefix.count(",") + 1, name, first)
                 rounds.add(spec, Round(number, samples, fault=reason))
             first += len(samples) or 1
-    with _with_line(name, first - 1):
+    with with_line(name, first - 1):
         for (spec, number), of_before in faults.items():  # rounds that ended before their first attempt
             rounds.open(spec, number)
             rounds.add(spec, Round(number, _read_rows([], spec, columns, 0, name, first), fault=of_before))
@@ -210,7 +210,7 @@ def read_csv(text: str, name: str, first: int = 2) -> Result:
 
 
 @contextmanager
-def _with_line(name: str, first: int) -> Iterator[None]:
+def with_line(name: str, first: int) -> Iterator[None]:
     """Name the file and the line in what is raised about a round whose first row is line `first`.
 
     Raises:
@@ -281,7 +281,7 @@ def _read_rows(
     for some in rows:
         table = _load(some, range(skipped, skipped + len(columns)), np.int64, name, begin)
         by_column = list(zip(columns, table.T, strict=True))
-        with _with_line(name, begin):
+        with with_line(name, begin):
             for column, values in by_column:
                 check_column(column, values)
         parts.append(kind.of(**{column.name: values.astype(column.code) for column, values in by_column}))

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 from connbench.errors import ConnbenchError, InputError, RunFault
-from connbench.model import MAX_JSON_INTEGER
+from connbench.model import MAX_JSON_INTEGER, Phase
 from connbench.results.csv_file import (
     HEADER,
     LINE_END,
@@ -26,6 +26,7 @@ from connbench.results.csv_file import (
     fault_row,
     is_own_header,
     read_csv,
+    with_line,
     words_of,
 )
 from connbench.results.file_checks import CHANGED, check_numbers, shown
@@ -44,6 +45,9 @@ _CELL = re.compile(r'((?:"(?:[^"\n]|"")*")|[^",\n]*),')
 MOST_HOSTS = 10_000
 LONGEST_HOST = 255
 """Characters of a host's name: DNS allows 253."""
+
+LONGEST_CELL = 2 * LONGEST_HOST + 3
+"""Characters of a host's name in a CSV: each may be a quote, and is then written as two."""
 
 FARTHEST_US = MAX_JSON_INTEGER
 """The largest difference of two clocks, in us: 285 years. A host without a clock of its own begins in 1970."""
@@ -119,6 +123,18 @@ def check_host(name: str) -> None:
         )
     if printable(name) != name or name != name.strip():
         raise ValueError(f"{shown(printable(name))!r} is not the name of a host")
+
+
+def check_kind(result: Result) -> None:
+    """Check that a result is one of a run or a sweep: the figures of hosts are not those of other results.
+
+    Raises:
+        ValueError: It is another one; the message says which.
+    """
+    if result.is_reproduction:
+        raise ValueError("is a reproduction")
+    if any(spec.phase is Phase.PROFILE for spec in result.specs):
+        raise ValueError("is a profile")
 
 
 def is_fleet_json(data: bytes) -> bool:
@@ -199,10 +215,9 @@ def _host(record: _HostRecord, name: str) -> HostRecord:
     result = None
     document = memoryview(record.result)
     if bytes(document[:5]) != b"null":
-        result = read_json(document, f"{name}, {place}")
+        result = _named(read_json(document, f"{name}, {place}"), record.host)
         if not result.rounds:
             raise InputError(f"{name}, {place} holds no attempts", CHANGED)
-        result.name = record.host
     elif fault is None:
         raise ValueError(f"{place} has neither a result nor a fault that says why")
     if result and record.left_out:
@@ -267,33 +282,45 @@ def read_fleet_csv(text: str, name: str) -> Fleet:
     names: set[str] = set()
     first = 2
     while begin < len(text):
-        place = f"{name}, line {first}"
         found = _CELL.match(text, begin)
-        if not found:
-            raise InputError(f"{place}: {text[begin : begin + 40].partition(LINE_END)[0]!r} names no host", CHANGED)
-        host = words_of(next(csv.reader([found[1]]))[0] if found[1] else "")
-        try:
+        with with_line(name, first):
+            host = _host_in(found[1] if found else "")
             _check_new(host, names)
-        except ValueError as error:
-            raise InputError(f"{place}: {error}", CHANGED) from error
-        rows = re.compile(rf"(?:{re.escape(found[0])}[^\n]*+\n)++").match(text, begin)
-        assert rows  # noqa: S101  # it begins with the cell
-        begin = rows.end()
-        own = f"{LINE_END}{rows[0]}".replace(LINE_END + found[0], LINE_END)[1:]
-        hosts.append(_host_of_rows(host, header, own, name, first))
+            prefix = f"{found[1] if found else ''},"
+            rows = re.compile(rf"(?:{re.escape(prefix)}[^\n]*+\n)++").match(text, begin)
+            assert rows  # noqa: S101  # it begins with the cell
+            begin = rows.end()
+            own = f"{LINE_END}{rows[0]}".replace(LINE_END + prefix, LINE_END)[1:]
+            hosts.append(_host_of_rows(host, header, own, name, first))
         first += own.count(LINE_END)
     return _measured(Fleet(tuple(hosts), name=name))
 
 
+def _host_in(cell: str) -> str:
+    """The host that the first cell of a row names; empty if none can have the name."""
+    return words_of(next(csv.reader([cell]))[0]) if 0 < len(cell) <= LONGEST_CELL else ""
+
+
 def _host_of_rows(host: str, header: str, rows: str, name: str, first: int) -> HostRecord:
+    """The record of a host with these rows, without its cell; the first row is line `first` of the file."""
     last = rows[rows.rfind(LINE_END, 0, -1) + 1 :]
-    fault = fault_in(last)
-    if fault in {"", NOT_ALL}:
-        return HostRecord(host, _named(read_csv(header + rows, name, first), host))
-    rest = rows[: len(rows) - len(last)]
-    return HostRecord(host, _named(read_csv(header + rest, name, first), host) if rest else None, RunFault(fault))
+    message = fault_in(last)
+    if message not in {"", NOT_ALL}:
+        rows = rows[: len(rows) - len(last)]
+    result = _named(read_csv(header + rows, name, first), host)
+    fault = RunFault(message) if message and not (message == NOT_ALL and result.rounds) else None
+    return HostRecord(host, result if result.rounds else None, fault)
 
 
 def _named(result: Result, host: str) -> Result:
+    """A result of one kind that a fleet has, under the name of its host.
+
+    Raises:
+        ValueError: It is one of another kind.
+    """
     result.name = host
+    try:
+        check_kind(result)
+    except ValueError as error:
+        raise ValueError(f"host {host} {error}, and a fleet file has runs") from error
     return result

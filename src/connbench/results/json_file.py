@@ -68,7 +68,7 @@ Environment = dict[str, Value | list[Value] | dict[str, Value]]
 
 _OBJECT, _LIST_OF_OBJECTS = re.compile(rb"\s*\{"), re.compile(rb"\s*\[\s*\{")
 
-WORDS = ("kernel", "cpu_model", "clock", "governor", "python", "time", "command", "connbench")
+WORDS = ("hostname", "kernel", "cpu_model", "clock", "governor", "python", "time", "command", "connbench")
 """The keys of an environment whose values are text."""
 
 
