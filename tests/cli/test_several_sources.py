@@ -8,11 +8,11 @@ import json
 import re
 from pathlib import Path
 
-import psutil
 import pytest
 
 from connbench.errors import ExitCode
 from connbench.linux.address_family import has_ipv6
+from connbench.linux.limits import machine_memory
 from run_connbench import connbench
 
 SMALL = ("run", "-q", "--port-range", "40000-40031", "--seed", "1")
@@ -63,7 +63,7 @@ def test_wrong_addresses_are_refused(arguments: tuple[str, ...], named: str) -> 
     assert len(finished.stderr.splitlines()) == 2
 
 
-@pytest.mark.skipif(psutil.virtual_memory().available > 80e9, reason="ten million connections fit into this memory")
+@pytest.mark.skipif(machine_memory() > 80e9, reason="ten million connections fit into this memory")
 def test_more_connections_than_memory_are_refused_with_figures() -> None:
     """Ten million would take tens of gigabytes of kernel memory: said beforehand, with a number that fits."""
     finished = connbench("run", "--strategy", "range", "--sources", "200", "-n", "10000000")

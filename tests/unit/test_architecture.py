@@ -54,7 +54,7 @@ MEASURING = (
     "findings",
     "errors",
 )
-HEAVY = {"numpy", "rich", "click", "psutil", "pyroute2"}
+HEAVY = {"numpy", "rich", "click", "pyroute2"}
 
 PROCESS_EXCEPTIONS = {"connbench.engine.__main__": ["print", "sys.exit"]}
 """stdout is the engine's protocol, and its exit status tells the parent that it failed."""

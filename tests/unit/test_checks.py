@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +29,8 @@ HOST = replace(PLAN, namespace=Namespace.HOST, listener=Listener.ACCEPT, connect
 
 def busy(monkeypatch: pytest.MonkeyPatch) -> Check:
     """CPUs that are in use."""
-    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: 97.0)
+    seconds = count()
+    monkeypatch.setattr(checks, "read_busy_ticks", lambda: (97 * (now := next(seconds)), 100 * now))
     return checks.cpu_load_check(0.1)
 
 

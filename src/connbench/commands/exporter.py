@@ -15,6 +15,7 @@ from connbench.commands.messages import print_error
 from connbench.errors import TargetError, UsageError
 from connbench.linux.faults import fault_of
 from connbench.model import MAX_PORT, Endpoint, is_of_many
+from connbench.report.libraries import require
 from connbench.units import parse_number
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def exporter_address(text: str) -> Endpoint:
 
     Raises:
         UsageError: It is not an address and a port.
+        EnvironmentFault: The library that serves the metrics is not installed.
     """
+    require("prometheus_client", "--exporter")
     host, _, port = text.rpartition(":")
     with suppress(ValueError):
         address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))

@@ -200,9 +200,16 @@ class _Formats(Word):
     """The formats of a command, under their present and their former names."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  # click's signature
-        """The present name of a format."""
+        """The present name of a format.
+
+        Raises:
+            EnvironmentFault: The library that makes this format is not installed.
+        """
         present = _RENAMED.get(value, value)
-        return super().convert(present if present in self.choices else value, param, ctx)
+        chosen = super().convert(present if present in self.choices else value, param, ctx)
+        if chosen in FORMATS:  # other commands have some of these formats, too
+            FORMATS[chosen].check(chosen)
+        return chosen
 
 
 def format_option(names: tuple[str, ...]) -> Option:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,6 +12,8 @@ from connbench.errors import ConnbenchError, ExitCode
 from connbench.findings import Finding, Severity
 from connbench.host.environment import governor, load
 from connbench.linux import limits, sysctl
+from connbench.linux.counters import read_busy_ticks
+from connbench.linux.listeners import programs_of, read_listeners
 from connbench.linux.process import usable_cpus
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, NO_PORT, SocketOption, is_supported
 from connbench.model import Listener, Loop, Plan, PortRange, format_ports, parse_ports
@@ -22,8 +24,8 @@ BUSY_PERCENT = 20.0
 """CPU use of other programs, over all CPUs in percent, above which they would disturb the measurement."""
 
 OWN_LISTENERS = frozenset({Listener.BACKLOG, Listener.ACCEPT})
-UNREADABLE = (OSError, LookupError, TypeError, ValueError, RuntimeError)
-"""What psutil raises, beside its own errors, if files of /proc are missing, empty or emulated."""
+UNREADABLE = (OSError, LookupError, ValueError)
+"""What is raised if files of /proc are missing, empty or emulated."""
 
 ADVICE_ON_LOAD = "stop the other programs; mount the whole of /proc (proc(5)) to let connbench check"
 MOUNT_PROC = "mount the whole of /proc (proc(5))"
@@ -133,11 +135,11 @@ def accept_queue_check(plan: Plan) -> Check | None:
 
 def cpu_load_check(seconds: float) -> Check:
     """Whether the machine is idle enough, measured over a number of seconds."""
-    import psutil  # noqa: PLC0415  # 20 ms, and only this function needs it
-
     try:
-        busy = psutil.cpu_percent(interval=seconds)
-    except (*UNREADABLE, psutil.Error) as error:
+        before = read_busy_ticks()
+        time.sleep(seconds)
+        busy, total = (after - first for after, first in zip(read_busy_ticks(), before, strict=True))
+    except UNREADABLE as error:
         return Check(
             "cpu-load",
             "CPU load",
@@ -146,8 +148,9 @@ def cpu_load_check(seconds: float) -> Check:
             ADVICE_ON_LOAD,
         )
     average = load()
-    message = f"{busy:.0f} % in use" + ("" if average is None else f", load {average:.2f}")
-    if busy > BUSY_PERCENT:
+    percent = 100 * busy / max(1, total)  # no tick in the shortest of spans
+    message = f"{percent:.0f} % in use" + ("" if average is None else f", load {average:.2f}")
+    if percent > BUSY_PERCENT:
         return Check("cpu-load", "CPU load", Status.WARNING, message, "stop the other programs, then measure")
     return Check("cpu-load", "CPU load", Status.OK, message)
 
@@ -195,7 +198,7 @@ def listeners_check() -> Check:
     """
     try:
         ports, reserved = PortRange(*sysctl.read_port_range()), parse_ports(sysctl.required(sysctl.RESERVED_PORTS))
-        listening = _listening()
+        listening = read_listeners()
     except ConnbenchError as fault:
         return Check("listeners", "listeners", Status.NOTE, f"not known: {fault.message}", fault.hint)
     except UNREADABLE as error:
@@ -206,10 +209,11 @@ def listeners_check() -> Check:
             f"not known: /proc/net cannot be read ({_reason(error)})",
             MOUNT_PROC,
         )
-    exposed = {port: name for port, name in sorted(listening.items()) if port in ports and port not in reserved}
+    exposed = {port: inode for port, inode in sorted(listening.items()) if port in ports and port not in reserved}
     if not exposed:
         return Check("listeners", "listeners", Status.OK, f"no unreserved port of {ports} has a TCP listener")
-    named = [f"{name or 'a program'} on {port}" for port, name in exposed.items()]
+    programs = programs_of(exposed.values())
+    named = [f"{programs.get(inode, 'a program')} on {port}" for port, inode in exposed.items()]
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     return Check(
         "listeners",
@@ -220,26 +224,8 @@ def listeners_check() -> Check:
     )
 
 
-def _listening() -> dict[int, str]:
-    """The TCP ports with a listener in this network namespace, and its program's name; empty if not visible."""
-    import psutil  # noqa: PLC0415  # 20 ms, and only these functions need it
-
-    found: dict[int, str] = {}
-    try:
-        connections = psutil.net_connections("tcp")
-    except psutil.Error as error:
-        raise RuntimeError(str(error)) from error
-    for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr:
-            port = connection.laddr.port
-            found.setdefault(port, "")
-            with suppress(psutil.Error):  # the process has ended meanwhile
-                found[port] = psutil.Process(connection.pid).name() if connection.pid else found[port]
-    return found
-
-
 def _reason(error: Exception) -> str:
-    """Why psutil failed. For a file with unexpected content its exceptions have no text."""
+    """Why a file of /proc cannot be read. Of unexpected content the text of an exception says nothing to a user."""
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 

@@ -122,3 +122,18 @@ def read_cpu_ticks() -> tuple[int, int]:
         return 0, 0
     ticks = [int(field) for field in first_line.split()[1:9] if field.isdecimal()]
     return (ticks[7] if len(ticks) > 7 else 0), sum(ticks)
+
+
+def read_busy_ticks() -> tuple[int, int]:
+    """CPU time of the machine since boot in clock ticks: of CPUs that were not idle, and the total (proc_stat(5)).
+
+    Raises:
+        OSError: /proc/stat cannot be read.
+        ValueError: What is in its place has no such line.
+    """
+    first_line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    name, *fields = first_line.split()[:9] or [""]
+    if name != "cpu" or len(fields) < 4:
+        raise ValueError(first_line)
+    ticks = [int(field) for field in fields]
+    return sum(ticks) - sum(ticks[3:5]), sum(ticks)  # idle, and waiting for a disk

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from connbench.report.libraries import require
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -19,11 +21,22 @@ class Format:
         module: The module of the function that makes the text.
         function: Its name; it takes a result, and returns the text with a line break at its end or without.
         is_document: Whether the text is one document for other programs, so that two of them in a row are none.
+        library: The library of an extra that makes it; empty if it takes none.
     """
 
     module: str
     function: str
     is_document: bool = False
+    library: str = ""
+
+    def check(self, name: str) -> None:
+        """Check that the library of this format is installed, before anything is measured for it.
+
+        Raises:
+            EnvironmentFault: It is not.
+        """
+        if self.library:
+            require(self.library, f"--format {name}")
 
     def __call__(self, *subject: Any, **options: Any) -> str:  # noqa: ANN401  # what the function takes
         """The text."""
@@ -37,7 +50,7 @@ FORMATS = {
     "csv": Format("connbench.results.csv_file", "csv_rows", is_document=True),
     "talk-csv": Format("connbench.results.talk_csv", "talk_rows", is_document=True),
     "markdown": Format("connbench.report.run_report", "markdown"),
-    "prometheus": Format("connbench.report.prometheus", "prometheus", is_document=True),
+    "prometheus": Format("connbench.report.prometheus", "prometheus", is_document=True, library="prometheus_client"),
     "gobench": Format("connbench.report.benchmarks", "gobench", is_document=True),
 }
 """Of a result."""

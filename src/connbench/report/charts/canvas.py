@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from connbench.errors import EnvironmentFault, UsageError
+from connbench.errors import UsageError
+from connbench.report import libraries
 from connbench.report.series import Series
 from connbench.safe_text import printable
 from connbench.units import NS_PER_MS, duration
@@ -182,10 +183,7 @@ def require() -> None:
     Raises:
         EnvironmentFault: It is not.
     """
-    if find_spec("matplotlib") is None:
-        raise EnvironmentFault(
-            "charts are drawn by matplotlib, and it is not installed", "pip install 'connbench[plot]'"
-        )
+    libraries.require("matplotlib", "a chart")
 
 
 @contextmanager

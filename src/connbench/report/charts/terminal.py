@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from math import ceil, floor, log2, log10
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from connbench.analysis.chart_data import Floats, attempt_numbers
 from connbench.analysis.knee import Knee, find_knee
-from connbench.errors import EnvironmentFault
+from connbench.report import libraries
 from connbench.report.charts.canvas import share_text, tick
 from connbench.report.series import Series
 
@@ -31,10 +30,7 @@ def require() -> None:
     Raises:
         EnvironmentFault: It is not.
     """
-    if find_spec("plotext") is None:
-        raise EnvironmentFault(
-            "charts in the terminal are drawn by plotext, and it is not installed", "pip install 'connbench[plot]'"
-        )
+    libraries.require("plotext", "a chart in the terminal")
 
 
 def scatter(one: Series, width: int, *, yscale: str = "log", palette: str = "safe", colour: bool = False) -> str:

@@ -15,9 +15,9 @@ import connbench
 from connbench.analysis.comparison import compare
 from connbench.analysis.soundness import findings
 from connbench.analysis.sweep_analysis import Sweep, is_sweep
-from connbench.errors import EnvironmentFault
 from connbench.findings import Finding, group_by_kind, hidden_line
 from connbench.model import Phase, StrategySpec
+from connbench.report import libraries
 from connbench.report.blocks import Block, Heading, Lines, Table, Verbatim
 from connbench.report.comparison_report import strategy_tables
 from connbench.report.html import figures
@@ -333,13 +333,11 @@ def _asset(name: str) -> str:
 
 
 def _libraries() -> tuple[Environment, str]:
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # it has no types
-    except ModuleNotFoundError as error:
-        raise EnvironmentFault(
-            f"an HTML page needs {error.name}, which is not installed", "pip install 'connbench[html]'"
-        ) from error
+    for library in ("jinja2", "plotly"):
+        libraries.require(library, "an HTML page")
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # it has no types
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     for kind in (Heading, Verbatim, Table, Lines):
         environment.tests[kind.__name__] = lambda block, kind=kind: isinstance(block, kind)
