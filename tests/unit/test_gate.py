@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from connbench.analysis.gate import evaluate
 from connbench.errors import Interrupted, RunFault
 from connbench.model import Churn, Load, Phase, PortRange
 from connbench.results.result import Origin, Result, Samples
-from connbench.thresholds import METRICS, Dimension, parse
+from connbench.thresholds import LATENCY, METRICS, OF_GROUP, OF_STRATEGY, Dimension, parse
 from factories import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of
 
 MIXED = samples_of(
@@ -96,6 +98,15 @@ def test_every_metric_of_the_table_has_a_value_or_a_reason(name: str) -> None:
     for dimension in METRICS[name].dimensions:
         [text] = failures(run_of(MIXED), f"{name} <= 1000000{units[dimension]}")
         assert ", measured " in text or " cannot be judged: " in text
+
+
+@pytest.mark.parametrize("name", [*OF_STRATEGY, *OF_GROUP])
+def test_every_metric_is_in_the_docs(name: str) -> None:
+    """docs/figures.md has it in the table under Thresholds: by itself, or before the figures of a group."""
+    text = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
+    table = text.partition("\n## Thresholds\n")[2].partition("\n## ")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
+    assert any(re.search(rf"`{name}[`.]", cell) for cell in first_cells) or name == LATENCY
 
 
 @pytest.mark.parametrize(
