@@ -15,6 +15,7 @@ from connbench.analysis.knee import find_knee
 from connbench.analysis.summary import percentile, samples_for, summarize
 from connbench.model import Phase, StrategySpec, fewest_to_show_half
 from connbench.model.knee_rule import FEWEST_CONNECTIONS
+from connbench.results.fleet_file import Fleet
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.thresholds import (
     KNEE,
@@ -59,30 +60,67 @@ class _NoValueError(Exception):
     """A metric has no value; the message says why."""
 
 
-def evaluate(expressions: Iterable[Expression], result: Result, base: Result | None = None) -> list[Failure]:
+def evaluate(
+    expressions: Iterable[Expression],
+    result: Result,
+    base: Result | None = None,
+    expected: Iterable[StrategySpec] = (),
+) -> list[Failure]:
     """Evaluate every expression for every strategy that it applies to.
 
-    A partial result is judged by what it has. A strategy that was planned, or that the base has, and of which the
-    result has no round, fails.
+    A partial result is judged by what it has. A strategy that was planned or expected, or that the base has, and of
+    which the result has no round, fails.
 
     Args:
         expressions: Thresholds; those that need a base only together with one.
         result: The run to judge.
         base: The run that `base.` and `slower` mean; strategies are matched by name and parameters.
+        expected: Strategies that the result should have beside those of its plan.
 
     Returns:
         What failed, strategy by strategy.
     """
     asked = list(expressions)
     failures = []
-    of_base_alone = [spec for spec in base.specs if spec not in result.specs] if base else []
-    for spec in (*result.specs, *of_base_alone):
+    for spec in dict.fromkeys((*result.specs, *(base.specs if base else ()), *expected)):
         new, old = _Measured.of(result, spec), _Measured.of(base, spec) if base else None
         for expression in asked:
             if applies_to(expression, spec):
                 outcome = _outcome(expression, new, old) if new else _unjudged("it was not measured")
                 failures += [Failure(spec.label, expression.condition, outcome)] if outcome else []
     return failures
+
+
+def evaluate_fleet(
+    expressions: Iterable[Expression], fleet: Fleet, base: Fleet | None = None
+) -> list[tuple[str, Failure]]:
+    """Evaluate every expression for every strategy on every host; see `evaluate`.
+
+    Each host should have the strategies of all hosts. A host that measured nothing fails, unless it was left out; so
+    does one that only the base has. Hosts are matched by their names.
+
+    Returns:
+        What failed, with the name of the host.
+    """
+    asked = list(expressions)
+    of_base = {result.name: result for result in base.results} if base else {}
+    expected = dict.fromkeys(spec for result in fleet.results for spec in result.specs)
+    failures = []
+    for host in fleet.hosts:
+        if host.result and host.is_measured:
+            found = evaluate(asked, host.result, of_base.get(host.name), expected)
+        elif host.left_out and host.name not in of_base:
+            found = []
+        else:
+            found = _of_no_host(asked, "the host measured nothing")
+        failures += [(host.name, failure) for failure in found]
+    for name in of_base.keys() - {host.name for host in fleet.hosts}:
+        failures += [(name, failure) for failure in _of_no_host(asked, "NEW does not have this host")]
+    return failures
+
+
+def _of_no_host(expressions: Iterable[Expression], reason: str) -> list[Failure]:
+    return [Failure(one.strategy or "every strategy", one.condition, _unjudged(reason)) for one in expressions]
 
 
 def _outcome(expression: Expression, new: _Measured, base: _Measured | None = None) -> str | None:

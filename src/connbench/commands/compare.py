@@ -53,9 +53,14 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.analysis.comparison import compare
     from connbench.analysis.gate import evaluate
     from connbench.report.comparison_report import markdown, verdict
+    from connbench.results.fleet_file import Fleet, of_several_hosts, results_of
     from connbench.results.input_file import read_all
 
-    compared = compare(*read_all((base, new), unit))
+    sides = read_all((base, new), unit)
+    for one in sides:
+        if isinstance(one, Fleet):
+            raise of_several_hosts(one.name)
+    compared = compare(*results_of(sides))
     check_names(thresholds, compared.new.specs, compared.new.name)
     stdout = Stdout()
     options = {"width": width()} if output_format == "text" else {}

@@ -18,13 +18,16 @@ from connbench.safe_text import printable
 from connbench.thresholds import Expression, Failure
 
 if TYPE_CHECKING:
+    from connbench.results.fleet_file import Fleet
     from connbench.results.result import Result
 
 _TITLE = "connbench: threshold failed"
 
 
-def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> ExitCode:
+def conclude(results: Sequence[Result | Fleet], thresholds: Iterable[Expression]) -> ExitCode:
     """Evaluate every threshold for every result and report what failed; in GitHub Actions write the job's summary.
+
+    Of a fleet every host is judged, and named in what failed.
 
     Returns:
         `OK`, or `THRESHOLD` if one failed.
@@ -35,10 +38,18 @@ def conclude(results: Sequence[Result], thresholds: Iterable[Expression]) -> Exi
     if not asked:
         return ExitCode.OK
 
-    from connbench.analysis.gate import evaluate  # loads numpy, which must not be there while planning
+    from connbench.analysis.gate import evaluate, evaluate_fleet  # loads numpy: not while planning
+    from connbench.results.fleet_file import Fleet
 
-    failed = [(result.name, failure) for result in results for failure in evaluate(asked, result)]
-    announce(failed if len(results) > 1 else [("", failure) for _, failure in failed])
+    failed = []
+    for one in results:
+        file = one.name if len(results) > 1 else ""
+        if isinstance(one, Fleet):
+            named = evaluate_fleet(asked, one)
+            failed += [(f"{file}, {host}" if file else host, failure) for host, failure in named]
+        else:
+            failed += [(file, failure) for failure in evaluate(asked, one)]
+    announce(failed)
     return ExitCode.THRESHOLD if failed else ExitCode.OK
 
 

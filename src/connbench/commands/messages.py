@@ -17,6 +17,7 @@ from connbench.safe_text import printable, printable_lines
 from connbench.wording import fold
 
 if TYPE_CHECKING:
+    from connbench.results.fleet_file import Fleet
     from connbench.results.result import Result
 
 WITHOUT_FINDINGS = {"talk", "csv", "talk-csv", "gobench"}
@@ -53,16 +54,18 @@ def warn(finding: Finding) -> None:
     _print_lines(f"{finding.severity}: ", finding.text, finding.advice)
 
 
-def warn_of_invalid(result: Result, output_format: str) -> bool:
+def warn_of_invalid(result: Result | Fleet, output_format: str) -> bool:
     """Print the findings of invalid or partial figures and of an unknown unit, if the format has no place for them.
 
     Returns:
         Whether the result is invalid.
     """
-    from connbench.analysis.soundness import findings  # loads numpy
+    from connbench.analysis.fleet_summary import summarize_fleet  # loads numpy
+    from connbench.analysis.soundness import findings
+    from connbench.results.fleet_file import Fleet
     from connbench.results.result import PARTIAL, UNIT
 
-    found = findings(result)
+    found = summarize_fleet(result).findings if isinstance(result, Fleet) else findings(result)
     invalid = [finding for finding in found if finding.severity is Severity.INVALID]
     if output_format in WITHOUT_FINDINGS:
         for finding in (*invalid, *(f for f in found if f.code in {PARTIAL, UNIT})):

@@ -640,7 +640,10 @@ SWEEP_OPTIONS = (
 )
 
 wide_option = option(
-    Section.OUTPUT, "--wide", is_flag=True, help="Show p99 and errors, too, at each level of a profile."
+    Section.OUTPUT,
+    "--wide",
+    is_flag=True,
+    help="Show p99 and errors, too, at each level of a profile; every host of several.",
 )
 
 _PROFILE = (

@@ -140,6 +140,7 @@ def command(  # noqa: PLR0913  # one for each option
     from connbench.report.charts import terminal as characters
     from connbench.report.series import figure_of, in_figure, series_of
     from connbench.results.file_checks import PORT_OUTSIDE, PORT_TWICE
+    from connbench.results.fleet_file import results_of
     from connbench.results.input_file import read_all
     from connbench.results.output_file import PICTURE_SUFFIXES, format_of
     from connbench.results.result import UNIT
@@ -151,7 +152,7 @@ def command(  # noqa: PLR0913  # one for each option
         canvas.require()
         file_format = format_of(output, PICTURE_SUFFIXES)
         file = reserve(output, force=force)
-    results = read_all(files, unit)
+    results = results_of(read_all(files, unit))
     look["palette"] = look["palette"] or ("talk" if any(result.is_reproduction for result in results) else "safe")
     options = canvas.Options(**look)  # type: ignore[arg-type]  # click has checked them
     series = _choose(series_of(results, by_source=by_source), chosen)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from connbench.portmodel.variants import Variant
     from connbench.report.blocks import Table
     from connbench.report.html.page import Opening
+    from connbench.results.fleet_file import Fleet
     from connbench.results.result import Result
 
 
@@ -49,11 +50,14 @@ def _feature_of(result: Result) -> FeatureModule | None:
     return cast("FeatureModule", import_module("connbench.reproduce.report")) if result.is_reproduction else None
 
 
-def formats_of(result: Result) -> Mapping[str, Callable[[Result], str]]:
-    """A writer for each format that a result can be printed and saved in, by its name."""
+def formats_of(result: Result | Fleet) -> Mapping[str, Callable[..., str]]:
+    """A writer for each format that a result or a fleet can be printed and saved in, by its name."""
     from connbench.analysis.levels import is_profile
-    from connbench.report.formats import FORMATS, PROFILE_FORMATS
+    from connbench.report.formats import FLEET_FORMATS, FORMATS, PROFILE_FORMATS
+    from connbench.results.fleet_file import Fleet
 
+    if isinstance(result, Fleet):
+        return FLEET_FORMATS
     feature = _feature_of(result)
     return feature.FORMATS if feature else PROFILE_FORMATS if is_profile(result) else FORMATS
 
@@ -69,6 +73,16 @@ class RunReport:
 
     result: Result
     by_strategy: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file that it was read from; empty for a run of this process."""
+        return self.result.name
+
+    @property
+    def results(self) -> list[Result]:
+        """The result, in a list."""
+        return [self.result]
 
     def write(self, output_format: str) -> str:
         """The result in a format of `connbench.report.formats.FORMATS`; text fits the terminal."""
@@ -219,11 +233,88 @@ class FeatureReport(RunReport):
         return self.feature.opening(self.result)
 
 
-def report_of(result: Result, budget: float, *, by_strategy: bool = False, is_wide: bool = False) -> RunReport:
-    """The report of a result; `budget` is the error budget of a sweep, `is_wide` says what a profile's table has."""
+@dataclass(frozen=True, kw_only=True)
+class FleetReport:
+    """The report of several hosts.
+
+    Attributes:
+        fleet: What they measured.
+        by_strategy: Whether to print each host's result as that of a run, one after the other.
+        is_wide: Whether its tables have every host, or the slowest ones.
+    """
+
+    fleet: Fleet
+    by_strategy: bool = False
+    is_wide: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file that it was read from; empty for a run of this process."""
+        return self.fleet.name
+
+    @property
+    def results(self) -> list[Result]:
+        """Those of the hosts that measured something."""
+        return self.fleet.results
+
+    def write(self, output_format: str) -> str:
+        """The results of the hosts in a format.
+
+        Raises:
+            UsageError: They have no such format.
+        """
+        from connbench.report import fleet_report, run_report
+        from connbench.report.formats import FLEET_FORMATS
+
+        if output_format not in FLEET_FORMATS:
+            raise UsageError(
+                f"--format {output_format} is of one host, and {self.name or 'this'} is of several",
+                f"use {listed([*FLEET_FORMATS], ' or ')}",
+            )
+        if output_format == "text" and self.by_strategy:
+            texts = (f"==> {r.name} <==\n\n{run_report.text(r, width(), bold=can_be_bold())}" for r in self.results)
+            return "\n\n".join(texts)
+        if output_format == "text":
+            return fleet_report.text(self.fleet, width(), bold=can_be_bold(), is_wide=self.is_wide)
+        return FLEET_FORMATS[output_format](self.fleet)
+
+    def verdict(self) -> Sequence[str]:
+        """Which host is slow or ran out of ports, and why."""
+        from connbench.report.fleet_report import verdict
+
+        return verdict(self.fleet)
+
+    def tables(self) -> list[Table]:
+        """The tables of every strategy, with every host."""
+        from connbench.report.fleet_report import tables
+
+        return tables(self.fleet)
+
+    def opening(self) -> Opening:
+        """The verdict, under the strategies and the number of hosts."""
+        from connbench.report.fleet_report import page_title
+        from connbench.report.html.page import Opening
+
+        return Opening(self.verdict(), title=page_title(self.fleet))
+
+
+def report_of(
+    result: Result | Fleet, budget: float, *, by_strategy: bool = False, is_wide: bool = False
+) -> RunReport | FleetReport:
+    """The report of a result or of a fleet.
+
+    Args:
+        result: What was measured.
+        budget: The error budget of a sweep.
+        by_strategy: Whether to print it as that of a run.
+        is_wide: Whether the table of a profile, or those of a fleet, show all that they can.
+    """
     from connbench.analysis.levels import is_profile
     from connbench.analysis.sweep_analysis import is_sweep
+    from connbench.results.fleet_file import Fleet
 
+    if isinstance(result, Fleet):
+        return FleetReport(fleet=result, by_strategy=by_strategy, is_wide=is_wide)
     if feature := _feature_of(result):
         return FeatureReport(result, by_strategy, feature=feature)
     if is_profile(result):

@@ -20,7 +20,7 @@ from connbench.commands.options import (
     unit_option,
     wide_option,
 )
-from connbench.commands.reports import RunReport, report_of
+from connbench.commands.reports import FleetReport, RunReport, report_of
 from connbench.commands.result_writer import Stdout, check_page, each, write_page
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import ConnbenchError, UsageError
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Section.OUTPUT,
     "--blocks",
     is_flag=True,
-    help="Print a sweep, a profile or a reproduction as a run: strategy by strategy.",
+    help="Print a sweep, a profile or a reproduction as a run: strategy by strategy; of several hosts, host by host.",
 )
 @wide_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
@@ -64,17 +64,18 @@ def command(  # noqa: PLR0913  # one for each option
 ) -> int:
     """Print result files as `connbench run`, `sweep`, `profile` and `reproduce` print them, or write one HTML page.
 
-    FILE is a file that `-o` wrote, or a CSV with the columns port and seconds. --fail-if checks each condition in each
-    file; with it, a result that is not sound ends with exit code 3.
+    FILE is a file that `-o` wrote, also of several hosts, or a CSV with the columns port and seconds. --fail-if checks
+    each condition in each file, and on each host; with it, a result that is not sound ends with exit code 3.
     """
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
     page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
 
+    from connbench.results.fleet_file import results_of
     from connbench.results.input_file import read_all
 
     results = read_all(files, unit)
-    for result in results:
-        check_names(thresholds, result.specs, result.name)
+    for one in results:
+        check_names(thresholds, [spec for result in results_of([one]) for spec in result.specs], one.name)
     reports = [report_of(result, budget, by_strategy=blocks, is_wide=wide) for result in results]
     failures = each(lambda: _write_page(reports, page_file)) if page_file else _print(reports, output_format)
     gate = gates.conclude(results, thresholds)
@@ -99,12 +100,12 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
     return check_page(page, force=force)
 
 
-def _print(reports: Sequence[RunReport], output_format: str) -> list[ConnbenchError]:
+def _print(reports: Sequence[RunReport | FleetReport], output_format: str) -> list[ConnbenchError]:
     """Print reports one after the other; returns the failures of stdout."""
     stdout = Stdout()
     for position, report in enumerate(reports):
         if len(reports) > 1:
-            stdout.print(("\n" if position else "") + _title(report.result.name, output_format) + "\n")
+            stdout.print(("\n" if position else "") + _title(report.name, output_format) + "\n")
         stdout.print(report.write(output_format).rstrip("\n"))
         if stdout.is_over:
             break
@@ -118,13 +119,13 @@ def _title(name: str, output_format: str) -> str:
     return f"## {escape(name)}" if output_format == "markdown" else f"==> {name} <=="
 
 
-def _write_page(reports: Sequence[RunReport], page: Output) -> None:
+def _write_page(reports: Sequence[RunReport | FleetReport], page: Output) -> None:
     """Write one page of all reports."""
     tables = [table for report in reports for table in report.tables()]
-    write_page([report.result for report in reports], page, tables, _opening(reports))
+    write_page([result for report in reports for result in report.results], page, tables, _opening(reports))
 
 
-def _opening(reports: Sequence[RunReport]) -> Opening:
+def _opening(reports: Sequence[RunReport | FleetReport]) -> Opening:
     """What a page begins with: the verdict of each result, with the file's name if there are several."""
     from connbench.report.html.page import Opening
 
@@ -132,6 +133,6 @@ def _opening(reports: Sequence[RunReport]) -> Opening:
         return reports[0].opening()
     found: list[str] = []
     for report in reports:
-        name = f"{report.result.name}: "
+        name = f"{report.name}: "
         found += [name * (not place) + sentence for place, sentence in enumerate(report.verdict())]
     return Opening(found)

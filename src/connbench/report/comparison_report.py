@@ -359,8 +359,13 @@ def _strategy(compared: StrategyComparison) -> dict[str, Any]:
         "strategy": compared.strategy,
         "label": compared.strategy.label,
         "rounds": {"base": compared.base_rounds, "new": compared.new_rounds},
-        "figures": {name: _figure(name, figure) for name, figure in compared.figures.items()},
+        "figures": figures_document(compared),
     }
+
+
+def figures_document(compared: StrategyComparison) -> dict[str, Any]:
+    """Each figure of a strategy on both sides, by its name."""
+    return {name: _figure(name, figure) for name, figure in compared.figures.items()}
 
 
 def _figure(name: str, figure: Figure) -> dict[str, Any]:

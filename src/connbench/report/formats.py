@@ -72,10 +72,13 @@ SWEEP_FORMATS = {
 """Of a sweep and its error budget, where the format has a place for the choice; it has the others as any result."""
 
 FLEET_FORMATS = {
-    "json": Format("connbench.report.json", "fleet_document", is_document=True),
+    "text": Format("connbench.report.fleet_report", "text"),
+    "json": Format("connbench.report.fleet_report", "json_document", is_document=True),
     "csv": Format("connbench.results.fleet_file", "fleet_rows", is_document=True),
+    "markdown": Format("connbench.report.fleet_report", "markdown"),
+    "prometheus": Format("connbench.report.prometheus", "fleet_prometheus", is_document=True),
 }
-"""Of the results of several hosts."""
+"""Of the results of several hosts: the talk's formats are of one."""
 
 COMPARISON_FORMATS = {
     "text": Format("connbench.report.comparison_report", "text"),

@@ -54,12 +54,16 @@ def json_document(result: Result, more: Mapping[str, Any] | None = None) -> str:
     return json_text(document)
 
 
-def fleet_document(fleet: Fleet) -> str:
+def fleet_document(fleet: Fleet, more: Mapping[str, Any] | None = None) -> str:
     """The hosts of a fleet, each with the document of its result; times in ns, offsets of clocks in us.
 
     A host that measured nothing has null in place of a document.
+
+    Args:
+        fleet: What the hosts measured.
+        more: Further entries, written before the hosts.
     """
-    head = orjson.dumps({"schema": SCHEMA, "connbench": connbench.__version__}).decode().removesuffix("}")
+    head = json_text({"schema": SCHEMA, "connbench": connbench.__version__, **(more or {})}).rstrip().removesuffix("}")
     together = str(fleet.is_together).lower()
     hosts = ",".join(map(_host, fleet.hosts))
     return f'{head},"fleet":{{"together":{together},"hosts":[{hosts}]}}}}\n'

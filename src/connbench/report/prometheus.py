@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from connbench.analysis.fleet_summary import summarize_fleet
 from connbench.analysis.knee import find_knee
 from connbench.analysis.parts import By, split_by
 from connbench.analysis.soundness import findings
@@ -15,6 +16,7 @@ from connbench.analysis.summary import count_errors, summarize
 from connbench.model import Link, format_addresses
 from connbench.model.round_report import CONNTRACK, CONNTRACK_COUNTERS
 from connbench.report.run_report import MOST_PARTS
+from connbench.results.fleet_file import Fleet
 from connbench.results.result import Mask, Numbers, Origin, Result, Samples, StrategyResult
 from connbench.units import NS_PER_S
 
@@ -43,6 +45,52 @@ def prometheus(result: Result) -> str:
     registry = CollectorRegistry()
     registry.register(_Collector(result))
     return generate_latest(registry).decode()
+
+
+def fleet_prometheus(fleet: Fleet) -> str:
+    """The metrics of each host with a label `host`, and those of all hosts together."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(_FleetCollector(fleet))
+    return generate_latest(registry).decode()
+
+
+class _FleetCollector:
+    """The metrics of several hosts: each metric once, with the samples of every host."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric, its samples in the order of the hosts."""
+        from prometheus_client.metrics_core import Metric
+
+        metrics: dict[str, Metric] = {}
+        for result in self.fleet.results:
+            for of_host in _Collector(result).collect():
+                metric = metrics.setdefault(of_host.name, Metric(of_host.name, of_host.documentation, of_host.type))
+                for sample in of_host.samples:
+                    metric.samples.append(sample._replace(labels={"host": result.name, **sample.labels}))
+        yield from metrics.values()
+        yield from _in_all(self.fleet)
+
+
+def _in_all(fleet: Fleet) -> Iterator[Metric]:
+    """What the hosts did together, and which of them measured nothing."""
+    rate = _gauge("connbench_fleet_connections_per_second", "Connections a second of all hosts while all of them ran.")
+    peak = _gauge("connbench_fleet_most_open", "The most connections that all hosts had open at the same time.")
+    overlap = _gauge("connbench_fleet_overlap_ratio", "Share of the time in which all hosts ran.")
+    measured = _gauge("connbench_fleet_measured", "1 if the host measured something, 0 if not.", ["host"])
+    for one in summarize_fleet(fleet).strategies:
+        if one.in_all:
+            values = (one.in_all.rate, one.in_all.peak, one.in_all.overlap)
+            for family, value in zip((rate, peak, overlap), values, strict=True):
+                if value is not None:
+                    family.add_metric([one.strategy.label], value)
+    for host in fleet.hosts:
+        measured.add_metric([host.name], float(host.is_measured))
+    yield from (family for family in (rate, peak, overlap, measured) if family.samples)
 
 
 class _Collector:

@@ -354,11 +354,12 @@ def _counts(strategy: StrategyResult) -> tuple[str, ...]:
 
 
 def _times(strategy: StrategyResult) -> tuple[str, ...]:
-    times = _of_search(strategy, summarize(strategy).all)
+    times = times_of_search(strategy, summarize(strategy).all)
     return tuple(map(duration, (times.mean, times.p50, times.p99)))
 
 
-def _of_search(strategy: StrategyResult, group: Group) -> Distribution:
+def times_of_search(strategy: StrategyResult, group: Group) -> Distribution:
+    """The times that contain the port search: latency, or acquire time where the search is in bind()."""
     return group.acquire if strategy.strategy.searches_in_bind else group.latency
 
 
@@ -376,7 +377,7 @@ def _by_client(strategy: StrategyResult, parts: list[Part]) -> Table:
 
 def _client_figures(strategy: StrategyResult) -> tuple[str, ...]:
     summary = summarize(strategy)
-    by_parity = (_of_search(strategy, group) for group in (summary.even, summary.odd))
+    by_parity = (times_of_search(strategy, group) for group in (summary.even, summary.odd))
     rate = "-" if summary.rate is None else count(summary.rate)
     means = (duration(one.mean) if one.count else "-" for one in by_parity)
     return (*_counts(strategy), rate, *_times(strategy), *means)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -109,6 +109,11 @@ class Fleet:
         )
 
 
+def results_of(measured: Iterable[Result | Fleet]) -> list[Result]:
+    """The results, and in place of each fleet those of its hosts."""
+    return [result for one in measured for result in (one.results if isinstance(one, Fleet) else [one])]
+
+
 def check_host(name: str) -> None:
     """Check that a name can be that of a host: of one line, printable, without blanks around it.
 
@@ -176,7 +181,7 @@ def read_fleet_json(data: bytes, name: str) -> Fleet:
     """Read what `connbench.report.json.fleet_document` of this or an earlier version wrote.
 
     Args:
-        data: The whole file; `connbench.results.json_file.is_fleet` holds for it.
+        data: The whole file; `is_fleet_json` holds for it.
         name: The file's name, for messages.
 
     Raises:

@@ -75,8 +75,8 @@ class FileKind:
 _KNOWN = "a result is a .json or .csv that connbench wrote, or a CSV of two columns, port and seconds"
 
 
-def read_all(paths: Iterable[Path], unit: str | None) -> list[Result]:
-    """Read result files.
+def read_all(paths: Iterable[Path], unit: str | None) -> list[Result | Fleet]:
+    """Read result files, of one host or of several each.
 
     Args:
         paths: The files.
@@ -84,11 +84,11 @@ def read_all(paths: Iterable[Path], unit: str | None) -> list[Result]:
             seconds.
 
     Raises:
-        InputError: A file is no result; see `read`.
+        InputError: A file is no result; see `read_any`.
         UsageError: `unit` is given, and no file is such a CSV.
     """
-    results = [read(path, unit) for path in paths]
-    if unit and not any(result.origin is Origin.TALK_CSV for result in results):
+    results = [read_any(path, unit) for path in paths]
+    if unit and not any(isinstance(one, Result) and one.origin is Origin.TALK_CSV for one in results):
         names = " and ".join(result.name for result in results)
         raise UsageError(f"--unit is for a CSV of port and time; {names} names the unit of its times", "leave it out")
     return results
