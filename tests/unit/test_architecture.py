@@ -239,6 +239,7 @@ OTHER_MEANINGS = {
     "connbench.commands.options": ["window", "window", "window", "window"],  # the option
     "connbench.planner.sweeps": ["window"],  # the option
     "connbench.planner.workload": ["window"],  # the parameter that a strategy takes
+    "connbench.report.benchmarks": ["range"],  # of a figure
     "connbench.report.html.figures": ["range"],  # of an axis
     "connbench.report.prometheus": ["range"],  # of ports
     "connbench.results.csv_file": ["window", "window"],  # the column

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import jsonschema
 import pytest
 
 from connbench.errors import Interrupted
 from connbench.model import StrategySpec
 from connbench.model.load import Load, Profile
-from connbench.report.benchmarks import MEASURES, gobench
+from connbench.report.benchmarks import MEASURES, benchmark_action, bmf, gobench
 from connbench.results.result import Origin, Result, Round
 from factories import ENVIRONMENT, PLAIN, WINDOW, result_of, round_of, samples_of
 
@@ -152,3 +156,99 @@ def test_what_is_not_known_is_left_out() -> None:
     text = gobench(talk)
     assert leaves_out("\n".join(line for line in text.splitlines() if line.startswith("Bench")), ["acquire"])
     assert [line.values["ns/op"] for line in read_go(text)[1]] == [1500, 1000, 2000]
+
+
+BMF_SCHEMA = {
+    "$schema": "http://json-schema.org/draft-07/schema",
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "properties": {key: {"type": "number"} for key in ("value", "lower_value", "upper_value")},
+            "required": ["value"],
+            "additionalProperties": False,
+        },
+    },
+}
+"""Of https://bencher.dev/docs/reference/bencher-metric-format, and stricter: no other keys."""
+
+ACTION_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "unit": {"type": "string"},
+            "value": {"type": "number"},
+            "range": {"type": "string", "pattern": r"^± \d+(\.\d+)?$"},
+            "extra": {"type": "string"},
+        },
+        "required": ["name", "unit", "value"],
+        "additionalProperties": False,
+    },
+}
+"""Of the README of github-action-benchmark, "customSmallerIsBetter"; the range as that action writes it itself."""
+
+
+def read_bmf(result: Result) -> dict[str, Any]:
+    """A result in Bencher's format, which its schema allows."""
+    document: dict[str, Any] = json.loads(bmf(result))
+    jsonschema.validate(document, BMF_SCHEMA)
+    assert all(len(measure) <= 64 for measures in document.values() for measure in measures)  # Bencher's longest name
+    return document
+
+
+def read_action(result: Result) -> list[dict[str, Any]]:
+    """A result as github-action-benchmark takes it; no name is there twice, because it finds the last value by it."""
+    document: list[dict[str, Any]] = json.loads(benchmark_action(result))
+    jsonschema.validate(document, ACTION_SCHEMA)
+    assert len({entry["name"] for entry in document}) == len(document)
+    return document
+
+
+def test_bencher_has_the_interval_over_rounds() -> None:
+    """Of five rounds, the geometric mean of times between its bounds; of fewer there are no bounds."""
+    few = read_bmf(result_of({PLAIN: [attempts(), attempts(4)]}))
+    assert list(few) == ["plain: all attempts", "plain: even ports", "plain: odd ports"]
+    assert few["plain: even ports"] == {
+        "latency": {"value": pytest.approx(2 * EVEN_US * 1000)},
+        "latency-p50": {"value": pytest.approx(2 * EVEN_US * 1000)},
+        "latency-p99": {"value": pytest.approx(2 * EVEN_US * 1000)},
+        "acquire": {"value": pytest.approx((11_000 * 41_000) ** 0.5)},
+        "acquire-p50": {"value": pytest.approx((11_000 * 41_000) ** 0.5)},
+        "failed": {"value": 0},
+    }
+    scales = (1, 2, 3, 4, 6)
+    figure = read_bmf(result_of({PLAIN: [attempts(scale) for scale in scales]}))["plain: odd ports"]["latency"]
+    assert figure["value"] == pytest.approx(ODD_US * 1000 * math.prod(scales) ** (1 / len(scales)))
+    assert ODD_US * 1000 < figure["lower_value"] < figure["value"] < figure["upper_value"] < 10 * ODD_US * 1000
+
+
+def test_action_has_each_figure_with_its_unit() -> None:
+    """And the longer arm of the interval, how many attempts and rounds it is of; shares stay shares."""
+    entries = {entry["name"]: entry for entry in read_action(result_of({PLAIN: [attempts(n) for n in range(1, 6)]}))}
+    bounds = read_bmf(result_of({PLAIN: [attempts(n) for n in range(1, 6)]}))["plain: even ports"]["latency"]
+    found = entries["plain: even ports, latency"]
+    assert (found["unit"], found["extra"]) == ("ns", "10 attempts, 5 rounds")
+    assert found["value"] == bounds["value"]
+    assert float(found["range"].removeprefix("± ")) == pytest.approx(bounds["upper_value"] - bounds["value"], abs=0.05)
+    failed = entries["plain: all attempts, failed"]
+    assert (failed["unit"], failed["value"]) == ("share", pytest.approx(1 / 6))
+    assert failed["range"] == "± 0"
+
+
+def test_levels_are_named() -> None:
+    """Of a profile: how much of the range is in use."""
+    assert list(read_bmf(profiled())) == ["plain: 50% in use", "plain: 100% in use"]
+    assert read_action(profiled())[0]["name"] == "plain: 50% in use, latency"
+
+
+def test_sharing_a_label_makes_no_figure_twice() -> None:
+    """Parameters that a label does not show; latencies of 0, as a CSV can have them, have a mean, too."""
+    twins = [StrategySpec("window", 500, WINDOW.placement, retries) for retries in (None, 0)]
+    assert len(read_bmf(result_of({spec: [attempts()] for spec in twins}))) == 6
+    nothing = Result(None, {}, origin=Origin.TALK_CSV)
+    nothing.add(PLAIN, Round(1, samples_of([0, 0], prepare_ns=[0, 0])))
+    assert read_bmf(nothing)["plain: all attempts"]["latency"] == {"value": 0}
+    assert read_bmf(result_of({PLAIN: [replace(attempts(), fault=Interrupted(15))]})) == {}

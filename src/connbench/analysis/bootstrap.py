@@ -75,8 +75,36 @@ def difference_of_means(base: Values, new: Values) -> Interval:
     if fewest < FEWEST:
         raise ValueError(f"an interval takes {FEWEST} values a side, and here are {len(base)} and {len(new)}")
     random = np.random.default_rng(SEED)
-    estimate = _mean(new) - _mean(base)
     deviations = _resampled_deviations(new, random) - _resampled_deviations(base, random)
+    return _stretched(_mean(new) - _mean(base), deviations, fewest)
+
+
+def mean_of(values: Values) -> Interval:
+    """The mean of `values`, in their own unit, with its 95 % interval, stretched as that of `difference_of_means`.
+
+    Raises:
+        ValueError: Fewer than `FEWEST` values.
+    """
+    if len(values) < FEWEST:
+        raise ValueError(f"an interval takes {FEWEST} values, and here are {len(values)}")
+    deviations = _resampled_deviations(values, np.random.default_rng(SEED))
+    return _stretched(_mean(values), deviations, len(values))
+
+
+def geometric_mean_of(values: Values) -> Interval:
+    """The geometric mean of positive `values`, with its 95 % interval, computed on logarithms as `ratio_of_means`.
+
+    Raises:
+        ValueError: Fewer than `FEWEST` values, or one that is not positive.
+    """
+    if values.min(initial=np.inf) <= 0:
+        raise ValueError("a geometric mean takes positive values")
+    found = mean_of(np.log(values))
+    return Interval(exp(found.estimate), exp(found.low), exp(found.high))
+
+
+def _stretched(estimate: float, deviations: Values, fewest: int) -> Interval:
+    """The interval of resampled deviations, its arms stretched as `fewest` values a side need it."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(deviations, (tail, 1 - tail))
     stretch = t_quantile(1 - tail, fewest - 1) / NormalDist().inv_cdf(1 - tail)

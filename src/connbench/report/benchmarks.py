@@ -1,4 +1,4 @@
-"""Results for programs that track benchmarks: Go's benchmark text.
+"""Results for programs that track benchmarks: Go's benchmark text, Bencher, and github-action-benchmark.
 
 Each reads a benchmark's name and its figures. A benchmark is a strategy with the attempts of one parity, or of one
 level of a profile. Rounds that were cut short are left out, because they look fast.
@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import connbench
+from connbench.analysis.bootstrap import FEWEST, Interval, geometric_mean, geometric_mean_of, mean_of
 from connbench.analysis.levels import samples_at
+from connbench.report.json import json_text
 from connbench.results.result import Result, Samples, StrategyResult
 from connbench.safe_text import printable
+from connbench.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,13 @@ class Measure:
 
     Attributes:
         name: Its name.
+        unit: `ns`, or `share`: 0 to 1.
         go_unit: Its unit in Go's text, which names the figure, too.
         of: Computes it of at least one attempt; None where it is not known.
     """
 
     name: str
+    unit: str
     go_unit: str
     of: Callable[[Samples], float | None]
 
@@ -39,18 +44,22 @@ def _acquire(figure: Callable[[Samples], float]) -> Callable[[Samples], float | 
 
 
 MEASURES = (
-    Measure("latency", "ns/op", lambda samples: float(samples.latency_ns.mean())),
-    Measure("latency-p50", "p50-ns/op", lambda samples: float(np.percentile(samples.latency_ns, 50))),
-    Measure("latency-p99", "p99-ns/op", lambda samples: float(np.percentile(samples.latency_ns, 99))),
-    Measure("acquire", "acquire-ns/op", _acquire(lambda samples: float(samples.acquire_ns.mean()))),
-    Measure("acquire-p50", "acquire-p50-ns/op", _acquire(lambda samples: float(np.percentile(samples.acquire_ns, 50)))),
-    Measure("failed", "failed/op", lambda samples: float(samples.failed.mean())),
+    Measure("latency", "ns", "ns/op", lambda samples: float(samples.latency_ns.mean())),
+    Measure("latency-p50", "ns", "p50-ns/op", lambda samples: float(np.percentile(samples.latency_ns, 50))),
+    Measure("latency-p99", "ns", "p99-ns/op", lambda samples: float(np.percentile(samples.latency_ns, 99))),
+    Measure("acquire", "ns", "acquire-ns/op", _acquire(lambda samples: float(samples.acquire_ns.mean()))),
+    Measure(
+        "acquire-p50", "ns", "acquire-p50-ns/op", _acquire(lambda samples: float(np.percentile(samples.acquire_ns, 50)))
+    ),
+    Measure("failed", "share", "failed/op", lambda samples: float(samples.failed.mean())),
 )
-"""Of each benchmark: times in ns, and the share of the attempts that failed, 0 to 1."""
+"""Of each benchmark: times, and the share of the attempts that failed."""
 
 
 PARITY, LEVEL = "parity", "level"
 """What chooses the attempts of a benchmark."""
+
+_OF_PARITY = {"all": "all attempts", "even": "even ports", "odd": "odd ports"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,12 @@ class Benchmark:
     key: str
     value: str
     rounds: tuple[Samples, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name for a reader: `window 500: odd ports`."""
+        of = _OF_PARITY.get(self.value) or f"{self.value} in use"
+        return printable(f"{self.strategy}: {of}")
 
 
 def benchmarks_of(result: Result) -> Iterator[Benchmark]:
@@ -89,9 +104,73 @@ def _parts(strategy: StrategyResult, rounds: list[Samples]) -> Iterator[tuple[st
         for number, share in enumerate(profile.levels):
             yield LEVEL, f"{100 * share:g}%", [samples_at(samples, profile, number) for samples in rounds]
         return
-    yield PARITY, "all", rounds
-    yield PARITY, "even", [samples.chosen(samples.even) for samples in rounds]
-    yield PARITY, "odd", [samples.chosen(samples.odd) for samples in rounds]
+    masks: dict[str, Callable[[Samples], Samples]] = {
+        "all": lambda samples: samples,
+        "even": lambda samples: samples.chosen(samples.even),
+        "odd": lambda samples: samples.chosen(samples.odd),
+    }
+    for value in _OF_PARITY:
+        yield PARITY, value, [masks[value](samples) for samples in rounds]
+
+
+def figures_of(benchmark: Benchmark) -> Iterator[tuple[Measure, Interval, bool]]:
+    """The figures of a benchmark over its rounds, and whether the bounds of the interval are known.
+
+    Times have the geometric mean over the rounds, shares the mean. From `FEWEST` rounds on the interval is the 95 % one
+    of `analysis.bootstrap`; of fewer rounds both bounds are the mean.
+    """
+    for measure in MEASURES:
+        values = np.array([value for samples in benchmark.rounds if (value := measure.of(samples)) is not None])
+        if not len(values):
+            continue
+        is_positive = measure.unit == "ns" and values.min() > 0  # a CSV can have latencies of 0
+        if len(values) >= FEWEST:
+            found = geometric_mean_of(values) if is_positive else mean_of(values)
+            yield measure, replace(found, low=max(0.0, found.low)), True
+        else:
+            mean = geometric_mean(values) if is_positive else float(values.mean())
+            yield measure, Interval(mean, mean, mean), False
+
+
+def bmf(result: Result) -> str:
+    """Bencher Metric Format: for each benchmark its figures, with the bounds of the 95 % interval where they are known.
+
+    The format is that of https://bencher.dev/docs/reference/bencher-metric-format; `latency`, in ns, is a measure that
+    Bencher has for every project.
+    """
+    document = {
+        benchmark.name: {
+            measure.name: {
+                "value": found.estimate,
+                **({"lower_value": found.low, "upper_value": found.high} if is_known else {}),
+            }
+            for measure, found, is_known in figures_of(benchmark)
+        }
+        for benchmark in benchmarks_of(result)
+    }
+    return json_text(document, indented=True)
+
+
+def benchmark_action(result: Result) -> str:
+    """The list of figures that github-action-benchmark takes as `customSmallerIsBetter`.
+
+    `range` is the longer arm of the 95 % interval, as that action writes those of other tools.
+    """
+    document = []
+    for benchmark in benchmarks_of(result):
+        attempts = sum(map(len, benchmark.rounds))
+        for measure, found, is_known in figures_of(benchmark):
+            arm = max(found.high - found.estimate, found.estimate - found.low)
+            document.append(
+                {
+                    "name": f"{benchmark.name}, {measure.name}",
+                    "unit": measure.unit,
+                    "value": found.estimate,
+                    **({"range": f"± {_plain_number(arm)}"} if is_known else {}),
+                    "extra": f"{counted(attempts, 'attempt')}, {counted(len(benchmark.rounds), 'round')}",
+                }
+            )
+    return json_text(document, indented=True)
 
 
 # ---- Go's benchmark text
@@ -137,10 +216,10 @@ def _go_lines(benchmark: Benchmark, suffix: str) -> Iterator[str]:
     name = f"Benchmark{kind}/strategy={strategy}/{benchmark.key}={benchmark.value}{suffix}"
     for samples in benchmark.rounds:
         figures = ((measure.of(samples), measure) for measure in MEASURES)
-        words = [f"{_go_number(value)} {measure.go_unit}" for value, measure in figures if value is not None]
+        words = [f"{_plain_number(value)} {measure.go_unit}" for value, measure in figures if value is not None]
         yield "  ".join([name, str(len(samples)), *words])
 
 
-def _go_number(value: float) -> str:
+def _plain_number(value: float) -> str:
     """A number without an exponent, which some readers do not take."""
     return f"{value:.6f}".rstrip("0").rstrip(".") if value < 1 else f"{value:.1f}".removesuffix(".0")

@@ -52,6 +52,8 @@ FORMATS = {
     "markdown": Format("connbench.report.run_report", "markdown"),
     "prometheus": Format("connbench.report.prometheus", "prometheus", is_document=True, library="prometheus_client"),
     "gobench": Format("connbench.report.benchmarks", "gobench", is_document=True),
+    "bmf": Format("connbench.report.benchmarks", "bmf", is_document=True),
+    "benchmark-action": Format("connbench.report.benchmarks", "benchmark_action", is_document=True),
 }
 """Of a result."""
 
@@ -60,7 +62,7 @@ PROFILE_FORMATS = {
     "json": FORMATS["json"],
     "csv": FORMATS["csv"],
     "markdown": Format("connbench.report.profile_report", "markdown"),
-    "gobench": FORMATS["gobench"],
+    **{name: FORMATS[name] for name in ("gobench", "bmf", "benchmark-action")},
 }
 """Of a profile: the other formats of a result describe a filling."""
 
