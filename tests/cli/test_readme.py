@@ -13,18 +13,15 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
+from documented_commands import PAGES, PROGRAMS, ROOT, code_of, commands_of
 from required_programs import require
 from run_connbench import HANG_S, INSIDE
 
-ROOT = Path(__file__).parents[2]
-PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
-
-PROGRAMS = "connbench|make|ss"
-"""Lines of code that begin with one of these are commands. `sudo connbench trace` needs rights that not every machine
-gives: tests/cli/test_trace.py runs it. The kernel lab has tests of its own."""
-
 SMALLER = "--port-range 40000-40499"
 """A run of all 56,512 ports takes minutes: it gets this range."""
+
+ON_HOSTS = ("connbench fleet",)
+"""Commands that begin so need hosts, or files of hosts: tests/netns/test_many_hosts.py runs them."""
 
 FEWER = {"window": "10,50", "churn": "50", "fill": "50%,95%", "sources": "1"}
 """Values that a sweep gets instead of its own."""
@@ -55,23 +52,6 @@ NOT_HERE = {
     # compares what the kernel lab wrote
     "connbench compare before/6.12/result.json.gz after/6.18/result.json.gz",
 }
-
-
-def code_of(page: str) -> list[str]:
-    """The lines of a page's code blocks: of fenced ones, and of indented ones without the indentation."""
-    text = PAGES[page]
-    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    indented = [
-        re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?<=\n\n)(?:    .*\n)+", text)
-    ]
-    return "".join(fenced + indented).splitlines()
-
-
-def commands_of(page: str) -> list[str]:
-    """The commands of a page, and of the CI job in it. Lines are joined as a shell and YAML join them."""
-    text = re.sub(r" *\\\n +", " ", "\n".join(code_of(page)) + "\n")
-    text = re.sub(r" *- run: >-\n((?: {10}.*\n)+)", lambda block: f"{' '.join(block[1].split())}\n", text)
-    return re.findall(rf"^(?:\$ )?((?:{PROGRAMS}) .*?)(?: +#.*)?$", text, re.MULTILINE)
 
 
 def scaled(command: str) -> str:
@@ -135,7 +115,10 @@ def test_code_fits_a_terminal(page: str) -> None:
     assert [line for line in code_of(page) if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("command", dict.fromkeys(c for page in PAGES for c in commands_of(page) if c not in NOT_HERE))
+@pytest.mark.parametrize(
+    "command",
+    dict.fromkeys(c for page in PAGES for c in commands_of(page) if c not in NOT_HERE and not c.startswith(ON_HOSTS)),
+)
 def test_command_runs(folder: Path, command: str) -> None:
     """Each command runs once, however many pages have it, and does its work; on a busy machine a gate may fail."""
     if command.startswith("ss "):
