@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...], ExitCode, str]] = {
     "no permission": ((*target(), "--strategy", "plain", *RANGE), (), ExitCode.USAGE, "add --allow-host-route"),
     "no forwarding": (
         ("--allow-host-route", *target()),
-        (),
+        ("--sysctl", "net.ipv4.conf.near.forwarding=0"),  # a new namespace has the machine's setting
         ExitCode.ENVIRONMENT,
         "sysctl -w net.ipv4.conf.near.forwarding=1",
     ),

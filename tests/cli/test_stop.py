@@ -38,6 +38,8 @@ def unanswered(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         text=True,
     )
     try:
+        # The trial connection of the command itself may be unanswered for a moment, too, before there is a worker.
+        wait_until(lambda: children(engine_of(process)), "there is a worker")
         wait_until(lambda: SYN_SENT in states(process.pid, 5000, remote=True), "a SYN is unanswered")
         [worker] = children(engine_of(process))
         yield process, worker

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from calls_counted import IN_CONNECT, counting
-from connbench.model import PortRange, RoundPlan
+from connbench.model import Endpoint, PortRange, RoundPlan
 from connbench.portmodel.kernel_search import ParityFirst, TcpPortSpace, tcp_port_spaces
 from connbench.portmodel.next_search import Half
 from run_connbench import INSIDE, make_plan, spec
@@ -52,7 +52,10 @@ def levels(
     """Fill the range to each of `LEVELS`, and make so many connects there, within a context of their own."""
     plain = spec("plain")
     most = LEVELS[-1] + sum(connects)  # without accept(), connections that were reset stay in the queue
-    plan = RoundPlan(make_plan(plain, len(PORTS), most), plain, 1)
+    # The start of the next search is kept by addresses and the target's port, for all namespaces: a test that runs
+    # beside this one must have others.
+    target = Endpoint(f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", PORTS.low - 1)
+    plan = RoundPlan(make_plan(plain, len(PORTS), most, targets=(target,)), plain, 1)
     command = [sys.executable, str(PROBE)]
     command += [f"{level}:{number}" for level, number in zip(LEVELS, connects, strict=True)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as probe:
