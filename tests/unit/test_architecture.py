@@ -209,7 +209,7 @@ def test_compare_loads_only_what_it_needs(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text(json_document(result_of({PLAIN: [round_of(samples_of([10_000] * 20))]})), encoding="utf-8")
     loaded = {name for name in loaded_by("-m", "connbench", "compare", str(file), str(file)) if name in MODULES}
-    assert "connbench.report.comparison_report" in loaded
+    assert "connbench.analysis.comparison" in loaded
     assert {unit(name) for name in loaded} & {*FEATURES, "engine", "host", "portmodel", "runner"} == set()
     assert not [name for name in loaded if name.startswith(("connbench.report.charts", "connbench.report.html"))]
     assert {name for name in loaded if unit(name) == "planner"} <= {"connbench.planner", "connbench.planner.request"}

@@ -340,8 +340,13 @@ def compare_totals(base: StrategyResult, new: StrategyResult) -> Figure:
     It is one figure instead of ten, because each figure adds a chance of an alarm where nothing has changed. Where the
     search is in bind(), it is the mean acquire time.
     """
-    name = BIND_FIGURES[0] if base.strategy.searches_in_bind else "total"
+    name = judged_name(base.strategy)
     return _figure(name, *(_values(_complete(side), name) for side in (base, new)))
+
+
+def judged_name(strategy: StrategySpec) -> str:
+    """The one figure that says which side is slower, of those of `figures_of`."""
+    return BIND_FIGURES[0] if strategy.searches_in_bind else "total"
 
 
 def figures_of(measured: Round) -> dict[str, float]:

@@ -298,6 +298,7 @@ class FleetSummary:
             together.
         differences: In what each host differs from the first one, by the host's name.
         findings: Those about hosts, and those of each host's own result with its name as the place.
+        turns: The rounds of each strategy on one clock; none where each host ran by itself.
     """
 
     fleet: Fleet
@@ -305,6 +306,7 @@ class FleetSummary:
     comparisons: tuple[tuple[str, Comparison], ...]
     differences: Mapping[str, Sequence[Difference]]
     findings: tuple[Finding, ...]
+    turns: Mapping[StrategySpec, Sequence[Turn]]
 
 
 @lru_cache(maxsize=2)
@@ -320,7 +322,7 @@ def summarize_fleet(fleet: Fleet) -> FleetSummary:
     if fleet.is_together and first:
         differences = {result.name: tuple(find_differences(first, result)) for result in others}
     found = _alike([*_of_hosts(fleet), *_of_starts(turns), *_of_results(fleet)])
-    return FleetSummary(fleet, strategies, comparisons, differences, tuple(found))
+    return FleetSummary(fleet, strategies, comparisons, differences, tuple(found), turns)
 
 
 def _of_strategy(
@@ -389,6 +391,38 @@ def _in_all(turns: Sequence[Turn]) -> InAll:
         max(turn.peak for turn in turns),
         tuple(turn.spread for turn in turns),
         min((number for number in losses if number is not None), default=None),
+    )
+
+
+# ---- two fleets
+
+
+@dataclass(frozen=True, eq=False)
+class FleetComparison:
+    """The hosts of two fleets against each other.
+
+    Attributes:
+        base: What is compared with; `new` what is judged.
+        hosts: The comparison of each host that both have measured, by its name, in BASE's order.
+        only_base: Hosts that BASE has measured, and NEW has not; `only_new` the other way round.
+    """
+
+    base: Fleet
+    new: Fleet
+    hosts: Mapping[str, Comparison]
+    only_base: tuple[str, ...]
+    only_new: tuple[str, ...]
+
+
+def compare_fleets(base: Fleet, new: Fleet) -> FleetComparison:
+    """Compare the hosts that two fleets have in common, by their names."""
+    of_base, of_new = ({result.name: result for result in fleet.results} for fleet in (base, new))
+    return FleetComparison(
+        base,
+        new,
+        {name: compare(result, of_new[name]) for name, result in of_base.items() if name in of_new},
+        tuple(name for name in of_base if name not in of_new),
+        tuple(name for name in of_new if name not in of_base),
     )
 
 

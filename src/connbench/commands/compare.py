@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +16,17 @@ from connbench.commands.result_writer import Stdout, check_page, each, write_pag
 from connbench.commands.sections import Command, Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
-from connbench.report.formats import COMPARISON_FORMATS
-from connbench.thresholds import Expression, check_names
+from connbench.report.formats import COMPARISON_FORMATS, FLEET_COMPARISON_FORMATS
+from connbench.thresholds import Expression, Failure, check_names
+from connbench.units import counted
+
+if TYPE_CHECKING:
+    from connbench.analysis.comparison import Comparison
+    from connbench.analysis.fleet_summary import FleetComparison
+    from connbench.model import StrategySpec
+    from connbench.results.fleet_file import Fleet
+    from connbench.results.output_file import Output
+    from connbench.results.result import Result
 
 
 @click.command("compare", cls=Command)
@@ -41,7 +53,8 @@ def command(  # noqa: PLR0913  # one for each option
     and the share of errors. It judges a change only if both files have five complete rounds: measure with --rounds 5,
     or better 10.
 
-    The last lines summarise the changes. If the two files are not comparable, the first line says so.
+    The last lines summarise the changes. If the two files are not comparable, the first line says so. Two files of
+    several hosts are compared host by host, by their names; with --fail-if a host that NEW lacks has failed.
 
     --fail-if takes the same conditions as in `connbench run`, and two more: `base.` names a figure of BASE, as in
     'p99 > 1.2x base.p99'; the word slower is true if the total time became slower.
@@ -50,32 +63,112 @@ def command(  # noqa: PLR0913  # one for each option
     if force and not page:
         raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
 
-    from connbench.analysis.comparison import compare
-    from connbench.analysis.gate import evaluate
-    from connbench.report.comparison_report import markdown, verdict
-    from connbench.results.fleet_file import Fleet, of_several_hosts, results_of
     from connbench.results.input_file import read_all
 
-    sides = read_all((base, new), unit)
-    for one in sides:
-        if isinstance(one, Fleet):
-            raise of_several_hosts(one.name)
-    compared = compare(*results_of(sides))
-    check_names(thresholds, compared.new.specs, compared.new.name)
+    two = _two(*read_all((base, new), unit))
+    check_names(thresholds, two.specs, str(new))
     stdout = Stdout()
     options = {"width": width()} if output_format == "text" else {}
-    stdout.print(COMPARISON_FORMATS[output_format](compared, **options).rstrip("\n"))
+    stdout.print(two.formats[output_format](two.compared, **options).rstrip("\n"))
     failures = stdout.failures
     if page_file:
+        failures += each(lambda: two.write_page(page_file))
+    if gates.in_github_actions():
+        gates.add_to_summary([two.formats["markdown"](two.compared)])
+    failed = two.failed(thresholds)
+    gates.announce(failed)
+    gate = ExitCode.THRESHOLD if failed else ExitCode.OK
+    return exit_code(failures, gate, is_invalid=bool(thresholds) and two.is_invalid)
+
+
+@dataclass(frozen=True)
+class _TwoResults:
+    """Two files of one host each."""
+
+    compared: Comparison
+    formats = COMPARISON_FORMATS
+
+    @property
+    def specs(self) -> Sequence[StrategySpec]:
+        """The strategies that are judged."""
+        return self.compared.new.specs
+
+    @property
+    def is_invalid(self) -> bool:
+        """Whether a side is not sound."""
+        return any(difference.severity is Severity.INVALID for difference in self.compared.differences)
+
+    def write_page(self, page: Output) -> None:
+        """Write the page of --html."""
+        from connbench.report.comparison_report import verdict
         from connbench.report.html.figures import of_comparison
         from connbench.report.html.page import Opening
 
-        opening = Opening(verdict(compared), of_comparison(compared))
-        failures += each(lambda: write_page([compared.base, compared.new], page_file, opening=opening))
-    if gates.in_github_actions():
-        gates.add_to_summary([markdown(compared)])
-    failed = evaluate(thresholds, compared.new, compared.base)
-    gates.announce([("", failure) for failure in failed])
-    is_invalid = any(difference.severity is Severity.INVALID for difference in compared.differences)
-    gate = ExitCode.THRESHOLD if failed else ExitCode.OK
-    return exit_code(failures, gate, is_invalid=bool(thresholds) and is_invalid)
+        opening = Opening(verdict(self.compared), of_comparison(self.compared))
+        write_page([self.compared.base, self.compared.new], page, opening=opening)
+
+    def failed(self, thresholds: Iterable[Expression]) -> list[tuple[str, Failure]]:
+        """What NEW fails."""
+        from connbench.analysis.gate import evaluate
+
+        return [("", failure) for failure in evaluate(thresholds, self.compared.new, self.compared.base)]
+
+
+@dataclass(frozen=True)
+class _TwoFleets:
+    """Two files of several hosts."""
+
+    compared: FleetComparison
+    formats = FLEET_COMPARISON_FORMATS
+
+    @property
+    def specs(self) -> Sequence[StrategySpec]:
+        """The strategies that are judged, those of every host."""
+        return [spec for result in self.compared.new.results for spec in result.specs]
+
+    @property
+    def is_invalid(self) -> bool:
+        """Whether a host is not sound on a side."""
+        differences = (one for comparison in self.compared.hosts.values() for one in comparison.differences)
+        return any(difference.severity is Severity.INVALID for difference in differences)
+
+    def write_page(self, page: Output) -> None:
+        """Write the page of --html, with each host of BASE and of NEW."""
+        from connbench.report.fleet_report import comparison_findings, comparison_tables, comparison_verdict
+        from connbench.report.html.figures import of_fleets
+        from connbench.report.html.page import Opening
+
+        compared = self.compared
+        sides = {"BASE": compared.base, "NEW": compared.new}
+        results = [replace(r, name=f"{r.name} in {side}") for side, fleet in sides.items() for r in fleet.results]
+        title = f"{counted(len(compared.hosts), 'host')} compared"
+        opening = Opening(comparison_verdict(compared), of_fleets(compared), title, comparison_findings(compared))
+        write_page(results, page, comparison_tables(compared), opening)
+
+    def failed(self, thresholds: Iterable[Expression]) -> list[tuple[str, Failure]]:
+        """What NEW fails, with the host; one that NEW lacks fails."""
+        from connbench.analysis.gate import evaluate_fleet
+
+        return evaluate_fleet(thresholds, self.compared.new, self.compared.base)
+
+
+def _two(base: Result | Fleet, new: Result | Fleet) -> _TwoResults | _TwoFleets:
+    """The two files, compared.
+
+    Raises:
+        UsageError: One is of several hosts, and the other is not.
+    """
+    from connbench.analysis.comparison import compare
+    from connbench.analysis.fleet_summary import compare_fleets
+    from connbench.results.fleet_file import Fleet
+    from connbench.results.result import Result
+
+    if isinstance(base, Fleet) and isinstance(new, Fleet):
+        return _TwoFleets(compare_fleets(base, new))
+    if isinstance(base, Result) and isinstance(new, Result):
+        return _TwoResults(compare(base, new))
+    several, one = (base, new) if isinstance(base, Fleet) else (new, base)
+    raise UsageError(
+        f"{several.name} is of several hosts, and {one.name} is of one",
+        f"compare two of a kind: connbench fleet merge {one.name} -o FLEET.json makes a fleet of one host",
+    )

@@ -292,10 +292,14 @@ class FleetReport:
 
     def opening(self) -> Opening:
         """The verdict, under the strategies and the number of hosts."""
+        from connbench.analysis.fleet_summary import summarize_fleet
+        from connbench.findings import merge_alike
         from connbench.report.fleet_report import page_title
+        from connbench.report.html.figures import of_fleet
         from connbench.report.html.page import Opening
 
-        return Opening(self.verdict(), title=page_title(self.fleet))
+        found = summarize_fleet(self.fleet)
+        return Opening(self.verdict(), of_fleet(found), page_title(self.fleet), merge_alike(found.findings))
 
 
 def report_of(

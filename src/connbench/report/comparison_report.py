@@ -241,11 +241,17 @@ def verdict(comparison: Comparison) -> tuple[str, ...]:
         nothing = "Nothing to compare: no strategy of the same name and parameters is in both."
         return (*filter(None, (first,)), nothing, "Next: measure the same strategies for both.")
     figures = [(s, name, figure) for s in comparison.strategies for name, figure in s.figures.items()]
-    counted = f"{_counted(figures)}{_largest(figures)}."
+    counted = f"{changes_in_words(comparison)}."
     comparable = _comparable(comparison)
     said = [first] if first else []
     said.append(f"{comparable}: {counted}" if comparable else counted[0].upper() + counted[1:])
     return (*said, *_rounds(comparison, figures), *_next(comparison, figures))
+
+
+def changes_in_words(comparison: Comparison) -> str:
+    """How many figures changed, and which of them the most."""
+    figures = [(s, name, figure) for s in comparison.strategies for name, figure in s.figures.items()]
+    return f"{_counted(figures)}{_largest(figures)}"
 
 
 def _comparable(comparison: Comparison) -> str:
@@ -327,8 +333,12 @@ def _next(comparison: Comparison, figures: list[_Named]) -> Iterator[str]:
 
 def json(comparison: Comparison) -> str:
     """The comparison for programs: each figure has its unit; a value that is not known is null."""
-    document = {
-        "schema": SCHEMA,
+    return json_text({"schema": SCHEMA, **comparison_document(comparison)}, indented=True)
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """What `json` writes of a comparison, without the schema."""
+    return {
         "comparable": comparison.is_comparable,
         "verdict": verdict(comparison),
         "base": _file(comparison.base),
@@ -341,7 +351,6 @@ def json(comparison: Comparison) -> str:
         "only_in_base": comparison.only_base,
         "only_in_new": comparison.only_new,
     }
-    return json_text(document, indented=True)
 
 
 def _file(result: Result) -> dict[str, Any]:

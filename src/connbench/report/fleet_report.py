@@ -10,8 +10,9 @@ from statistics import median
 from typing import Any
 
 from connbench.analysis.bootstrap import CONFIDENCE, FEWEST, ChangeVerdict
-from connbench.analysis.comparison import BIND_FIGURES, Comparison, Figure
+from connbench.analysis.comparison import ERRORS, Comparison, Figure, StrategyComparison, judged_name
 from connbench.analysis.fleet_summary import (
+    FleetComparison,
     FleetSummary,
     HostFigures,
     InAll,
@@ -19,13 +20,23 @@ from connbench.analysis.fleet_summary import (
     summarize_fleet,
 )
 from connbench.analysis.summary import Distribution, errno_name
-from connbench.findings import Severity, merge_alike
+from connbench.findings import Finding, Severity, merge_alike
 from connbench.model import StrategySpec
 from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
-from connbench.report.blocks import Block, Findings, Heading, Lines, Table, Verdict
-from connbench.report.comparison_report import CHANGED, change_in_words, figures_document
-from connbench.report.json import fleet_document
+from connbench.report.blocks import Alert, Block, Findings, Heading, Lines, Table, Verdict
+from connbench.report.comparison_report import (
+    ALARM,
+    CHANGED,
+    HEADER,
+    SCHEMA,
+    change_in_words,
+    changes_in_words,
+    comparison_document,
+    figures_document,
+    value_in_words,
+)
+from connbench.report.json import fleet_document, json_text
 from connbench.report.run_report import conditions, kernel_name, times_of_search
 from connbench.results.fleet_file import Fleet
 from connbench.safe_text import printable
@@ -250,7 +261,7 @@ def _error_table(shown: Sequence[HostFigures]) -> Table | None:
 
 def _against_first(one: StrategyOfFleet, shown: Sequence[HostFigures], first: str) -> Table:
     """The total time of each host against that of the first one, as `connbench compare` judges it."""
-    name = _judged_name(one.strategy)
+    name = judged_name(one.strategy)
     rows, few = [], False
     for host in shown:
         figure = host.against_first.figures.get(name) if host.against_first else None
@@ -259,23 +270,18 @@ def _against_first(one: StrategyOfFleet, shown: Sequence[HostFigures], first: st
             rows.append((host.host, *change_in_words(figure, is_share=False), str(figure.verdict)))
     header = (f"against {first}", _judged_words(one.strategy), f"{CONFIDENCE:.0%} interval", "verdict")
     remarks = [f"a verdict needs {FEWEST} complete rounds of each host"] * few
-    others = [f"{host.host} {words}" for host in shown if (words := _others(host, name))]
+    others = [f"{host.host} {words}" for host in shown if (words := _others(host.against_first, name))]
     remarks += [f"other figures that differ: {'; '.join(others)}"] if others else []
     return Table(header, rows, words=(len(header) - 1,), remarks=tuple(remarks))
-
-
-def _judged_name(spec: StrategySpec) -> str:
-    """The one figure that says which host is slower: that of the threshold `slower`."""
-    return BIND_FIGURES[0] if spec.searches_in_bind else "total"
 
 
 def _judged_words(spec: StrategySpec) -> str:
     return "mean acquire time" if spec.searches_in_bind else "total time"
 
 
-def _others(host: HostFigures, judged: str) -> str:
-    """The other figures that differ from those of the first host: `8 slower, 1 faster`."""
-    figures = host.against_first.figures if host.against_first else {}
+def _others(compared: StrategyComparison | None, judged: str) -> str:
+    """The other figures that differ: `8 slower, 1 faster`."""
+    figures = compared.figures if compared else {}
     found = Counter(figure.verdict for name, figure in figures.items() if name != judged and figure.verdict in CHANGED)
     return ", ".join(f"{number} {verdict}" for verdict, number in found.items())
 
@@ -347,7 +353,7 @@ def _of_apart(found: FleetSummary) -> Iterator[str]:
         for one in found.strategies
         for host in one.hosts
         if host.against_first
-        and (figure := host.against_first.figures.get(_judged_name(one.strategy)))
+        and (figure := host.against_first.figures.get(judged_name(one.strategy)))
         and host.host not in _blocked(found)
         and figure.base
         and figure.new
@@ -433,14 +439,14 @@ def _of_together(found: FleetSummary) -> Iterator[str]:
     measured = [(one, one.in_all) for one in found.strategies if one.in_all]
     number = counted(len(found.fleet.results), "host")
     made = [
-        f"with {one.strategy.label} {_rate(in_all.rate)} connections/s and at most {count(in_all.peak)} open"
+        f"{one.strategy.label} made {_rate(in_all.rate)} connections/s and had at most {count(in_all.peak)} open"
         for one, in_all in measured
         if in_all.rate is not None
     ]
     if made:
         shown = listed([*made[:MOST_REASONS], *([f"{len(made) - MOST_REASONS} more settings"] * (len(made) > 3))])
         least = min(in_all.overlap for _, in_all in measured)
-        yield f"{number} together made {shown}; all of them ran for {least * 100:.0f} % of the time."
+        yield f"{number} together: {shown}; all hosts ran for {least * 100:.0f} % of the time."
     apart = [one.strategy.label for one, in_all in measured if in_all.rate is None]
     if apart:
         yield f"With {listed(apart)} the {number} never all ran at the same time: there is no rate of all together."
@@ -484,6 +490,150 @@ def _uneven(found: FleetSummary, one: StrategyOfFleet, is_named: bool) -> Iterat
     other = name if name != first else others[-1][1]
     if any(d.severity is Severity.WARNING and d.base and d.new for d in found.differences[other]):
         yield _why(found, other, first)
+
+
+# ---- two fleets
+
+
+def comparison_text(compared: FleetComparison, width: int | None = None) -> str:
+    """The comparison of two fleets as text."""
+    return text_writer.write(comparison_blocks(compared), width)
+
+
+def comparison_markdown(compared: FleetComparison) -> str:
+    """The comparison of two fleets to paste into an issue."""
+    return markdown_writer.write(comparison_blocks(compared))
+
+
+def comparison_blocks(compared: FleetComparison) -> list[Block]:
+    """The verdict, the two files and what differs between them, and a row for each host and strategy."""
+    sides = (("BASE", compared.base), ("NEW ", compared.new))
+    blocks: list[Block] = [
+        Verdict(comparison_verdict(compared)),
+        Lines([f"{side} {fleet.name}: {_hosts_in_words(fleet)}" for side, fleet in sides], is_list=True),
+    ]
+    by_severity = {
+        severity: [(str(severity), text) for text in _between(compared, severity)]
+        for severity in (Severity.INVALID, Severity.WARNING, Severity.NOTE)
+    }
+    if alarming := by_severity[Severity.INVALID] + by_severity[Severity.WARNING]:
+        blocks.append(Alert(ALARM, alarming))
+    blocks.append(Lines([f"{severity}: {text}" for severity, text in by_severity[Severity.NOTE]], is_list=True))
+    for table in comparison_tables(compared):
+        blocks += [Heading(table.title), replace(table, title="")]
+    return [*blocks, Lines(_only_in_one(compared))]
+
+
+def comparison_tables(compared: FleetComparison) -> list[Table]:
+    """A table for each strategy, with a row for each host."""
+    made: dict[str, list[tuple[str, StrategyComparison]]] = {}
+    for host, comparison in compared.hosts.items():
+        for one in comparison.strategies:
+            made.setdefault(one.strategy.label, []).append((host, one))
+    return [_comparison_table(label, rows) for label, rows in made.items()]
+
+
+def _comparison_table(label: str, compared: Sequence[tuple[str, StrategyComparison]]) -> Table:
+    name = judged_name(compared[0][1].strategy)
+    figures = [(host, one.figures[name]) for host, one in compared if name in one.figures]
+    rows = [
+        (
+            host,
+            *(value_in_words(value, is_share=False) for value in (figure.base, figure.new)),
+            *change_in_words(figure, is_share=False),
+            str(figure.verdict),
+        )
+        for host, figure in figures
+    ]
+    few = any(figure.verdict is ChangeVerdict.UNDETERMINED for _, figure in figures)
+    remarks = [f"a verdict needs {FEWEST} complete rounds of each"] * few
+    others = [f"{host} {words}" for host, one in compared if (words := _others(one, name))]
+    remarks += [f"other figures that differ: {'; '.join(others)}"] if others else []
+    title = f"{label}, {_judged_words(compared[0][1].strategy)}:"
+    return Table(("host", *HEADER[1:]), rows, title, words=(len(HEADER) - 1,), remarks=tuple(remarks))
+
+
+def _between(compared: FleetComparison, severity: Severity) -> Iterator[str]:
+    """What differs between BASE and NEW, and on which hosts if not on all; with its values if they are alike there."""
+    by_what: dict[str, dict[str, str]] = {}
+    for host, comparison in compared.hosts.items():
+        for one in comparison.differences:
+            if one.severity is severity:
+                what = f"{one.what} differs" if one.base and one.new else f"{'BASE' if one.base else 'NEW'} {one.what}"
+                by_what.setdefault(what, {})[host] = one.text
+    for what, texts in by_what.items():
+        values = set(texts.values())
+        where = f" (on {_named([*texts])})" if len(texts) < len(compared.hosts) else ""
+        yield f"{values.pop() if len(values) == 1 else what}{where}"
+
+
+def _only_in_one(compared: FleetComparison) -> list[str]:
+    lines = [
+        f"hosts only in {side}: {_named(hosts)}"
+        for side, hosts in (("BASE", compared.only_base), ("NEW", compared.only_new))
+        if hosts
+    ]
+    for side in ("BASE", "NEW"):
+        hosts: dict[str, list[str]] = {}
+        for host, comparison in compared.hosts.items():
+            for spec in comparison.only_base if side == "BASE" else comparison.only_new:
+                hosts.setdefault(spec.label, []).append(host)
+        lines += [f"only in {side}: {label} on {_named(some)}" for label, some in hosts.items()]
+    return lines
+
+
+def comparison_verdict(compared: FleetComparison) -> tuple[str, ...]:
+    """What became slower or faster on which host, and the hosts that are in one file only."""
+    if not compared.hosts:
+        return ("Nothing to compare: no host of the same name is in both.",)
+    said: list[str] = []
+    if obstacles := [name for name, comparison in compared.hosts.items() if comparison.obstacles]:
+        [reason, *_] = compared.hosts[obstacles[0]].obstacles
+        where = "" if len(obstacles) == len(compared.hosts) else f" on {_named(obstacles)}"
+        said.append(f"Not comparable{where}: {reason.text}.")
+    changes = {name: _changes(comparison) for name, comparison in compared.hosts.items()}
+    changed = sorted((name for name, size in changes.items() if size), key=lambda name: -changes[name])
+    said += [f"{name}: {changes_in_words(compared.hosts[name])}." for name in changed[:MOST_REASONS]]
+    if len(changed) > MOST_REASONS:
+        said.append(f"Changes are shown on {counted(len(changed) - MOST_REASONS, 'host')} more.")
+    is_judged = any(comparison.judged for comparison in compared.hosts.values())
+    if alike := [name for name in compared.hosts if name not in changed]:
+        whose = f"on {_named(alike)}" if changed else f"on any of {counted(len(alike), 'host')}"
+        said.append(f"No change is shown {whose}." if is_judged else "The rounds are too few to judge a change.")
+    for side, hosts in (("BASE", compared.only_base), ("NEW", compared.only_new)):
+        if hosts:
+            said.append(f"{_named(hosts)} {'is' if len(hosts) == 1 else 'are'} in {side} only, and not compared.")
+    if not is_judged:
+        said.append(f"Next: measure both with --rounds {2 * FEWEST}.")
+    return tuple(map(printable, said))
+
+
+def comparison_findings(compared: FleetComparison) -> list[Finding]:
+    """The findings of both fleets, those that are alike as one."""
+    sides = (("BASE", compared.base), ("NEW", compared.new))
+    found = ((side, one) for side, fleet in sides for one in summarize_fleet(fleet).findings)
+    return merge_alike(replace(one, strategy=f"{side}, {one.strategy}") for side, one in found)
+
+
+def _changes(comparison: Comparison) -> float:
+    """The size of the largest change of a time that is shown, 0 without one; of errors alone a very small one."""
+    figures = [(name, figure) for one in comparison.strategies for name, figure in one.figures.items()]
+    sizes = [1e-9 if name == ERRORS else abs(_size(figure)) for name, figure in figures if figure.verdict in CHANGED]
+    return max(sizes, default=0.0)
+
+
+def comparison_json(compared: FleetComparison) -> str:
+    """The comparison for programs: that of each host, as `connbench compare` writes it for two files."""
+    document = {
+        "schema": SCHEMA,
+        "verdict": comparison_verdict(compared),
+        "base": compared.base.name,
+        "new": compared.new.name,
+        "hosts": {name: comparison_document(comparison) for name, comparison in compared.hosts.items()},
+        "only_in_base": compared.only_base,
+        "only_in_new": compared.only_new,
+    }
+    return json_text(document, indented=True)
 
 
 # ---- for programs

@@ -88,3 +88,10 @@ COMPARISON_FORMATS = {
     "json": Format("connbench.report.comparison_report", "json", is_document=True),
 }
 """Of a comparison of two results."""
+
+FLEET_COMPARISON_FORMATS = {
+    "text": Format("connbench.report.fleet_report", "comparison_text"),
+    "markdown": Format("connbench.report.fleet_report", "comparison_markdown"),
+    "json": Format("connbench.report.fleet_report", "comparison_json", is_document=True),
+}
+"""Of a comparison of the results of several hosts."""

@@ -27,6 +27,9 @@ def colour_of(position: int) -> str:
     return COLOURS[position % len(COLOURS)]
 
 
+FILE_ENDINGS = ("json", "csv", "txt")
+"""What the name of a result's file ends in. Names of hosts have dots, too."""
+
 LATENCY, ACQUIRE, HANDSHAKE = "latency", "acquire", "handshake"
 FIGURES = {LATENCY: "latency", ACQUIRE: "acquire time", HANDSHAKE: "handshake"}
 """The times of an attempt that charts can draw, and the names of their axes."""
@@ -144,5 +147,7 @@ def latency_name(series: Sequence[Series], of_tcp: str = "latency") -> str:
 
 
 def stem(result: Result) -> str:
-    """The file's name without its folder and its ending, which may be `.json.gz`."""
-    return PurePath(result.name).name.removesuffix(".gz").rpartition(".")[0] or result.name
+    """The file's name without its folder and its ending, which may be `.json.gz`; a host's name as it is."""
+    name = PurePath(result.name).name.removesuffix(".gz")
+    first, _, ending = name.rpartition(".")
+    return (first if ending in FILE_ENDINGS else name) or result.name

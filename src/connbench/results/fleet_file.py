@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Annotated, Any
 
 import msgspec
@@ -110,8 +111,17 @@ class Fleet:
 
 
 def results_of(measured: Iterable[Result | Fleet]) -> list[Result]:
-    """The results, and in place of each fleet those of its hosts."""
-    return [result for one in measured for result in (one.results if isinstance(one, Fleet) else [one])]
+    """The results, and in place of each fleet those of its hosts; beside other files with the name of theirs."""
+    every = list(measured)
+    found: list[Result] = []
+    for one in every:
+        if not isinstance(one, Fleet):
+            found.append(one)
+        elif len(every) == 1:
+            found += one.results
+        else:
+            found += (replace(r, name=f"{r.name} in {PurePath(one.name).name}") for r in one.results)
+    return found
 
 
 def check_host(name: str) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from connbench.analysis.bootstrap import CONFIDENCE, ChangeVerdict
+from connbench.analysis.bootstrap import CONFIDENCE, ChangeVerdict, Interval
 from connbench.analysis.chart_data import rolling_percentiles
-from connbench.analysis.comparison import ERRORS, Comparison
+from connbench.analysis.comparison import ERRORS, Comparison, Figure, judged_name
+from connbench.analysis.fleet_summary import FleetComparison, FleetSummary, Part, StrategyOfFleet, Turn, open_over_time
 from connbench.analysis.knee import find_knee
 from connbench.analysis.levels import levels_of, ports_of
 from connbench.analysis.summary import errno_name
@@ -63,6 +64,11 @@ MOST_ERRNOS = 8
 
 MOST_RATIOS = 12
 """Figures of a comparison that the picture shows; of more, only `CHIEF`, or only each strategy's total time."""
+
+MOST_HOSTS_DRAWN, MOST_OF_A_LINE = 16, 1_000
+"""Lines of a picture of open connections, and points of a line."""
+
+_INTERVAL = f"A bar is the {CONFIDENCE:.0%} interval: where it crosses the line, no difference is shown."
 
 CHIEF = ("total", "p50", "p99", "acquire.mean", "acquire.p50", "acquire.p99")
 
@@ -341,6 +347,92 @@ def _cost(cell: Cell) -> str:
     return duration(cell.figures.cost_ns) + (f", {format_percent(share)} fail" if share else "")
 
 
+def of_fleet(found: FleetSummary) -> Picture | None:
+    """What several hosts did: open connections over time if they ran together, else each host against the first one.
+
+    None where that is not known.
+    """
+    together = [one for one in found.strategies if one.in_all]
+    if together:
+        return _open_connections(found, together)
+    compared = [
+        (host.host if len(found.strategies) == 1 else f"{host.host}: {one.strategy.label}", figure)
+        for one in found.strategies
+        for host in one.hosts
+        if host.against_first and (figure := host.against_first.figures.get(judged_name(one.strategy)))
+    ]
+    changes = [(place, figure, figure.change) for place, figure in compared if figure.change]
+    changes.sort(key=lambda one: -one[2].estimate)
+    if not changes:
+        return None
+    first = found.fleet.results[0].name
+    few = f" The slowest {MOST_RATIOS} of {len(changes)} are drawn." if len(changes) > MOST_RATIOS else ""
+    note = f"Left of the line a host takes less time than {first}. {_INTERVAL}{few}"
+    return _ratios(changes[:MOST_RATIOS], f"times that of {first}", f"Total time against {first}", note)
+
+
+def of_fleets(compared: FleetComparison) -> Picture | None:
+    """Each host and strategy in NEW against BASE; None where none has an interval."""
+    found = [
+        (f"{host}: {one.strategy.label}", figure, figure.change)
+        for host, comparison in compared.hosts.items()
+        for one in comparison.strategies
+        if (figure := one.figures.get(judged_name(one.strategy))) and figure.change
+    ]
+    found.sort(key=lambda one: -one[2].estimate)
+    if not found:
+        return None
+    few = f" The slowest {MOST_RATIOS} of {len(found)} are drawn." if len(found) > MOST_RATIOS else ""
+    note = f"Left of the line NEW takes less time. {_INTERVAL}{few}"
+    return _ratios(found[:MOST_RATIOS], "NEW / BASE", "Total time of NEW against BASE", note)
+
+
+def _open_connections(found: FleetSummary, strategies: Sequence[StrategyOfFleet]) -> Picture:
+    """The connections that are open over time, in the first round of the first strategies.
+
+    Of one strategy each host has a line, and all hosts together have one; of several strategies all hosts together.
+    """
+    lines: list[tuple[str, int, bool, Turn, Sequence[Part]]] = []
+    if len(strategies) == 1:
+        [turn, *_] = found.turns[strategies[0].strategy]
+        lines += [(p.host, at, False, turn, [p]) for at, p in enumerate(turn.parts[:MOST_HOSTS_DRAWN])]
+        lines.append(("all hosts", -1, True, turn, turn.parts))
+    else:
+        for at, one in enumerate(strategies[:MOST_HOSTS_DRAWN]):
+            [turn, *_] = found.turns[one.strategy]
+            lines.append((one.strategy.label, at, False, turn, turn.parts))
+    traces = []
+    for label, at, is_all, turn, parts in lines:
+        begin = min(part.begin for part in turn.parts)
+        times, number = open_over_time(parts)
+        kept = np.unique(np.linspace(0, len(times) - 1, MOST_OF_A_LINE).round().astype(np.int64))
+        colour = OTHER_COLOUR if is_all else colour_of(at)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": chart_text(label),
+                "x": packed((times[kept] - begin) / NS_PER_S),
+                "y": packed(number[kept]),
+                "line": {"color": colour, "width": 2, "shape": "hv", "dash": "dot" if is_all else "solid"},
+                "marker": {"color": colour},
+                "hovertemplate": f"<b>{chart_text(label)}</b><br>%{{x:.3f}} s<br>%{{y:,}} open<extra></extra>",
+            }
+        )
+    layout = {
+        "xaxis": {"title": {"text": "time since the first host began"}, "ticksuffix": " s", "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "open connections", "standoff": 12}, "automargin": True, "tickformat": ","},
+        "hovermode": "closest",
+        **_legend(),
+    }
+    note = "A line falls to 0 where a host closes its connections, at the end of its round."
+    if len(strategies) > 1:
+        note = f"Of all hosts together. {note}"
+    elif len(found.fleet.results) > MOST_HOSTS_DRAWN:
+        note = f"The first {MOST_HOSTS_DRAWN} hosts and all together are drawn. {note}"
+    return Picture({"data": traces, "layout": layout}, "Open connections in the first round", note)
+
+
 def of_comparison(compared: Comparison) -> Picture | None:
     """NEW against BASE with its interval, a mark for each figure that has one; None where none has."""
     every = [
@@ -353,15 +445,20 @@ def of_comparison(compared: Comparison) -> Picture | None:
         return None
     choices = (every, [one for one in every if one[1] in CHIEF], [one for one in every if one[1] == CHIEF[0]])
     chosen = next((some for some in choices if len(some) <= MOST_RATIOS), choices[-1])
-    found = [(f"{s.strategy.label}: {name}", figure) for s, name, figure, _ in chosen]
-    changes = [change for *_, change in chosen]
+    found = [(f"{s.strategy.label}: {name}", figure, change) for s, name, figure, change in chosen]
+    return _ratios(found, "NEW / BASE", "NEW against BASE", f"Left of the line NEW takes less time. {_INTERVAL}")
+
+
+def _ratios(found: Sequence[tuple[str, Figure, Interval]], axis: str, title: str, note: str) -> Picture:
+    """A mark for each figure, with its interval: `found` has their places, from the top down."""
+    changes = [change for *_, change in found]
     trace = {
         "type": "scatter",
         "mode": "markers",
         "x": [change.estimate for change in changes],
-        "y": [chart_text(place) for place, _ in found],
-        "text": [chart_text(f"{' '.join(change_in_words(f, is_share=False))}, {f.verdict}") for _, f in found],
-        "marker": {"size": 10, "color": [VERDICT_COLOURS.get(f.verdict, OTHER_COLOUR) for _, f in found]},
+        "y": [chart_text(place) for place, *_ in found],
+        "text": [chart_text(f"{' '.join(change_in_words(f, is_share=False))}, {f.verdict}") for _, f, _ in found],
+        "marker": {"size": 10, "color": [VERDICT_COLOURS.get(f.verdict, OTHER_COLOUR) for _, f, _ in found]},
         "error_x": {
             "type": "data",
             "symmetric": False,
@@ -372,19 +469,14 @@ def of_comparison(compared: Comparison) -> Picture | None:
         "hovertemplate": "<b>%{y}</b><br>%{text}<extra></extra>",
     }
     layout = {
-        "xaxis": {"title": {"text": "NEW / BASE"}},
+        "xaxis": {"title": {"text": chart_text(axis)}},
         "yaxis": {"automargin": True, "autorange": "reversed"},
         "shapes": [
             {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": OTHER_COLOUR}}
         ],
         "hovermode": "closest",
     }
-    return Picture(
-        {"data": [trace], "layout": layout},
-        "NEW against BASE",
-        f"Left of the line NEW takes less time. A bar is the {CONFIDENCE:.0%} interval: where it crosses the line, no "
-        "difference is shown.",
-    )
+    return Picture({"data": [trace], "layout": layout}, title, note)
 
 
 def bars(found: Sequence[Bar], axis: str) -> dict[str, Any]:

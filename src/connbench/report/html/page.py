@@ -73,11 +73,14 @@ class Opening:
         verdict: Sentences.
         picture: What shows what they say; None for the charts of the results.
         title: What was measured; empty for the strategies' names.
+        findings: The findings of all hosts, where the results are those of hosts and the page's tables compare them;
+            None where each result has findings of its own, and the page makes tables.
     """
 
     verdict: Sequence[str]
     picture: Picture | None = None
     title: str = ""
+    findings: Sequence[Finding] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,10 @@ class StrategyPart:
     blocks: Sequence[Block]
 
 
+Kinds = list[tuple[list[Finding], list[Finding]]]
+"""The findings of each kind: those to show, and those to hide."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResultPart:
     """One result: where it comes from and what is to be said of all of it."""
@@ -96,7 +103,6 @@ class ResultPart:
     name: str
     origin: str
     command: str
-    findings: list[tuple[list[Finding], list[Finding]]]
     tables: tuple[Table, ...]
 
 
@@ -125,6 +131,7 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
     environment, plotly = _libraries()
     series = series_of(results)
     script = _asset("page.js")
+    is_of_hosts = opening is not None and opening.findings is not None
     kept = series[:MOST_DRAWN]
     has_levels = bool(kept) and all(each.strategy.strategy.phase is Phase.PROFILE for each in kept)
     figure = figure_of(kept)
@@ -147,7 +154,9 @@ def html_page(results: Sequence[Result], more: Sequence[Table] = (), opening: Op
         title=", ".join(result.name for result in results if result.name) or "a run",
         results=[_result(result) for result in results],
         hidden_line=hidden_line,
-        tables=[*more, *([] if more and is_lone_sweep(results) else comparison_tables(results))],
+        tables=[*more, *([] if is_of_hosts or (more and is_lone_sweep(results)) else comparison_tables(results))],
+        noun="hosts" if is_of_hosts else "files",
+        findings=_findings(results, opening),
         strategies=[_strategy(position, each) for position, each in enumerate(series)],
         parities=figures.PARITY_COLOURS,
         switches=len(drawn),
@@ -219,13 +228,22 @@ def _compared(base: Result, new: Result) -> Iterator[Table]:
         yield replace(table, remarks=(*table.remarks, files))
 
 
+def _findings(results: Sequence[Result], opening: Opening | None) -> list[tuple[str, Kinds]]:
+    """A heading and the findings by kind: of all hosts at once, or of each result."""
+    if opening and opening.findings is not None:
+        return [("Findings", group_by_kind(opening.findings))]
+    return [
+        (f"Findings: {result.name or 'this run'}" if len(results) > 1 else "Findings", group_by_kind(findings(result)))
+        for result in results
+    ]
+
+
 def _result(result: Result) -> ResultPart:
     tables = (_plan_table(result), environment_table(result))
     return ResultPart(
         name=result.name or "this run",
         origin=_origin(result),
         command=str(result.environment.get(COMMAND) or ""),
-        findings=group_by_kind(findings(result)),
         tables=tuple(table for table in tables if table),
     )
 
