@@ -90,8 +90,10 @@ class Channel:
         os.dup2(2, 1)
         self._unread = b""
         self._lines: deque[bytes] = deque()
-        self._poller = select.poll()
-        self._poller.register(self._in, select.POLLIN | select.POLLRDHUP)
+        # Two, as `watch` runs in the middle of a poll(), and one object refuses a second one.
+        self._poller, self._poller_of_watch = select.poll(), select.poll()
+        for poller in (self._poller, self._poller_of_watch):
+            poller.register(self._in, select.POLLIN | select.POLLRDHUP)
         self._heard_at = time.monotonic()
         self.closed_at: float | None = None
 
@@ -138,9 +140,8 @@ class Channel:
 
         The kernel ends engine and workers with it. Whatever the process does at this moment is not of interest.
         """
-        if self.closed_at is None and any(
-            event & (select.POLLHUP | select.POLLRDHUP) for _, event in self._poller.poll(0)
-        ):
+        events = self._poller_of_watch.poll(0)
+        if self.closed_at is None and any(event & (select.POLLHUP | select.POLLRDHUP) for _, event in events):
             self._close()
         if self.closed_at is not None and time.monotonic() - self.closed_at > GRACE_S:
             os._exit(128 + signal.SIGHUP)
