@@ -65,6 +65,7 @@ StrictModes no
 UsePAM no
 PidFile none
 MaxStartups 100
+Subsystem sftp internal-sftp
 """
 SSH_CONFIG = """
 IdentityFile {home}/.ssh/id_ed25519

@@ -226,7 +226,7 @@ VERBS = {
         "Serve",
         "Show",
     ),
-    *("Simulate", "Start", "Stop", "Use", "Write"),
+    *("Reach", "Simulate", "Start", "Stop", "Use", "Write"),
 }
 """What an option does is said first."""
 

@@ -21,6 +21,7 @@ from connbench import commands as cli
 from connbench.advice import advice
 from connbench.commands import session as measuring
 from connbench.errors import ExitCode
+from connbench.fleet import controller
 from connbench.inspect import command as inspect_command
 from connbench.inspect import inspection
 from connbench.interrupts import Interrupts
@@ -94,6 +95,7 @@ def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setattr(trace_command, "watch", _reached)
         patch.setattr(inspection, "inspect", _reached)
         patch.setattr(inspect_command, "_watch", _reached)
+        patch.setattr(controller, "run_fleet", _reached)
         patch.chdir(tmp_path_factory.mktemp("nonsense"))
         result = result_of({PLAIN: [round_of(samples_of([10_000] * 20))]})
         Path("result.json").write_text(json_document(result), encoding="utf-8")
@@ -119,6 +121,7 @@ def _beside(path: tuple[str, ...], parameter: click.Parameter) -> list[str]:
     known = {name for one in COMMANDS[path].params for name in one.opts}
     more = next((BESIDE[name] for name in parameter.opts if name in BESIDE), [])
     enough = ["-n", "100"] if path == ("advise",) and "-n" not in parameter.opts else []
+    enough += ["-w", "h1"] if "-w" in known and "-w" not in parameter.opts else []
     return [*FILES.get(path[0], []), *enough, *(more if more and more[0] in known else [])]
 
 

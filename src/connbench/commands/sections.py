@@ -18,6 +18,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 class Section(Enum):
     """The sections of options, in the order of the help."""
 
+    HOSTS = "Hosts"
     OPEN = "What to open"
     INPUT = "What to read"
     DRAW = "What to draw"

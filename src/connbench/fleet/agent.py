@@ -45,6 +45,7 @@ from connbench.fleet.protocol import (
     Ready,
     Stop,
     Waiting,
+    WarningRecord,
     decode_order,
     encode,
     signal_of,
@@ -196,14 +197,14 @@ class Agent:
                 turns,
                 tuple(spec.label for spec in plan.strategies),
                 _attempts(plan),
-                tuple(f"{one.text} ({one.advice})"[:LONGEST_TEXT] for one in known[:100]),
+                tuple(WarningRecord(one.text[:LONGEST_TEXT], one.advice[:LONGEST_TEXT]) for one in known[:100]),
             )
         )
         if not order.together:
             self._wait_for(Go)
         result, fault = self._measure(plan, known, order)
         descriptor, size = -1, 0
-        if result.rounds:
+        if any(len(one.samples) for rounds in result.rounds.values() for one in rounds):
             try:
                 descriptor, size = _in_memory(result)
             except Exception as error:  # noqa: BLE001  # no memory, or a bug: the controller is told

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from connbench.commands.messages import exit_code, print_message
-from connbench.commands.options import FILE, force_option
-from connbench.commands.result_writer import each, print_written, reserve
+from connbench.commands import gates
+from connbench.commands.messages import exit_code, print_message, warn_of_invalid
+from connbench.commands.options import (
+    FILE,
+    TIMEOUT,
+    fail_if_option,
+    force_option,
+    format_option,
+    output_option,
+    page_option,
+    quiet_option,
+)
+from connbench.commands.reports import report_of
+from connbench.commands.result_writer import Stdout, check_page, each, print_written, reserve, write_page
+from connbench.commands.run import request_of
 from connbench.commands.sections import Command, Group, Section, option
+from connbench.commands.values import Word, count
 from connbench.errors import UsageError
+from connbench.report.formats import FLEET_FORMATS
+from connbench.report.libraries import require
+from connbench.thresholds import Expression, check_names
 
 if TYPE_CHECKING:
     from connbench.interrupts import Interrupts
@@ -61,7 +78,6 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
     _check_once(files)
 
     from connbench.fleet.merge import merge as merge_results
-    from connbench.report.formats import FLEET_FORMATS
     from connbench.results.input_file import read_any
     from connbench.results.output_file import format_of
 
@@ -78,6 +94,155 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
         hosts = f"{len(fleet.hosts)} host{'s' * (len(fleet.hosts) > 1)}"
         print_written(f"wrote {file.shown}, {hosts}")
     return exit_code(failures, is_invalid=False)
+
+
+hosts_option = option(
+    Section.HOSTS,
+    "-w",
+    "--hosts",
+    "host_set",
+    required=True,
+    metavar="SET",
+    help="Measure on these hosts: a set of ClusterShell's, as in web[1-8],db1, or a group, as in @edge.",
+)
+via_option = option(
+    Section.HOSTS,
+    "--via",
+    type=Word(["ssh", "netns"]),
+    default="ssh",
+    show_default=True,
+    metavar="WAY",
+    help="Reach the hosts by ssh, as you have configured it, or as network namespaces of this machine by their names "
+    "(netns).",
+)
+fanout_option = option(
+    Section.HOSTS,
+    "--fanout",
+    type=count(low=1, high=10_000),
+    default=64,
+    show_default=True,
+    help="Keep at most N hosts busy at the same time.",
+)
+timeout_option = option(
+    Section.HOSTS,
+    "--timeout",
+    "timeout_s",
+    type=TIMEOUT,
+    default="30s",
+    show_default=True,
+    help="Give up a host that is not ready after this time, or says nothing for so long. A number alone is in seconds.",
+)
+python_option = option(
+    Section.HOSTS,
+    "--python",
+    metavar="PATH",
+    default="",
+    help="Start connbench over there with this Python.  [default: connbench, as a shell there finds it; with --via "
+    "netns this Python]",
+)
+HOST_OPTIONS = (hosts_option, via_option, fanout_option, timeout_option, python_option)
+"""The options that say which hosts, and how to reach them."""
+
+RUN_EPILOG = """\b
+Try:
+  connbench fleet run -w 'web[1-8]' -o fleet.json.gz -- --strategy range
+  connbench fleet run -w 'client[1-6]' --together -- --target lb:443 \\
+    --allow-remote --strategy early,range"""
+
+
+@command.command("run", cls=Command, epilog=RUN_EPILOG, params=[*HOST_OPTIONS])
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS...]")
+@option(
+    Section.PLACE,
+    "--together",
+    is_flag=True,
+    help="Begin each round of each strategy at the same instant on all hosts.  [default: each host by itself]",
+)
+@option(
+    Section.PLACE,
+    "--allow-missing",
+    type=count("K"),
+    default=0,
+    show_default=True,
+    help="Measure without up to K hosts that are not ready.",
+)
+@output_option
+@page_option
+@format_option(tuple(FLEET_FORMATS))
+@fail_if_option()
+@force_option
+@quiet_option
+@click.pass_obj
+def run(  # noqa: PLR0913, PLR0917  # one for each option
+    interrupts: Interrupts,
+    /,
+    options: tuple[str, ...],
+    host_set: str,
+    via: str,
+    fanout: int,
+    timeout_s: float,
+    python: str,
+    together: bool,
+    allow_missing: int,
+    output: Path | None,
+    page: Path | None,
+    output_format: str,
+    thresholds: tuple[Expression, ...],
+    force: bool,
+    quiet: bool,
+) -> int:
+    """Measure on many hosts, and report them side by side.
+
+    OPTIONS are those of connbench run. Apart, each host measures by itself, as fast as it can; --together lets all
+    begin each round of each strategy at the same instant. No host begins before all are ready.
+    """
+    request_of(options, "connbench fleet run")
+    FLEET_FORMATS[output_format].check(output_format)
+    check_extra()
+
+    from connbench.fleet.controller import FleetRequest, check, named, run_fleet
+    from connbench.fleet.display import watcher_of
+    from connbench.fleet.hosts import Hosts, Via, parse_hosts
+    from connbench.results.fleet_file import Fleet
+    from connbench.results.output_file import format_of
+
+    hosts = Hosts(parse_hosts(host_set), Via(via), fanout, timeout_s, python)
+    request = FleetRequest(hosts, options, together, allow_missing)
+    check(request)
+    form = format_of(output) if output else None
+    file = reserve(output, force=force) if output else None
+    page_file = check_page(page, force=force) if page else None
+
+    outcome = run_fleet(request, watcher_of(quiet=quiet, is_terminal=sys.stderr.isatty()), interrupts)
+    # What was measured is saved and printed, whatever went wrong with other hosts.
+
+    fleet = Fleet(outcome.records, together)
+    faults = [*outcome.stopping[::-1]]
+    if not fleet.results:
+        return exit_code(
+            faults or [named(one.name, one.fault) for one in fleet.hosts if one.fault][::-1], is_invalid=False
+        )
+    lost = [named(one.name, one.fault) for one in fleet.hosts if one.fault and not one.left_out]
+    report = report_of(fleet, 0.0)
+    stdout = Stdout()
+    written = each(
+        lambda: file.save(FLEET_FORMATS[form](fleet)) if file and form else None,
+        lambda: stdout.print(report.write(output_format).rstrip("\n")),
+        lambda: write_page(report.results, page_file, report.tables(), report.opening()) if page_file else None,
+    )
+    check_names(thresholds, [spec for result in fleet.results for spec in result.specs], "this run")
+    gate = gates.conclude([fleet], thresholds)
+    failures = [*stdout.failures, *written, *lost, *faults]
+    return exit_code(failures, gate, is_invalid=warn_of_invalid(fleet, output_format))
+
+
+def check_extra() -> None:
+    """Check that ClusterShell is installed.
+
+    Raises:
+        EnvironmentFault: It is not.
+    """
+    require("ClusterShell", "connbench fleet")
 
 
 def _check_once(files: tuple[Path, ...]) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil, prod
+from pathlib import Path
 from typing import Any
 
 from ClusterShell.Event import EventHandler
@@ -98,12 +99,14 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     try:
         found = NodeSet(text)
         names = tuple(str(name) for name in found)
-    except (NodeSetException, GroupSourceError, GroupResolverError) as error:
+    except (NodeSetException, GroupSourceError, GroupResolverError, ValueError) as error:  # int() has a limit of digits
         raise UsageError(
             f"{text!r} is no host set: {printable(str(error))}",
             "write names as in 'web[1-8],db1', or a group of ClusterShell's as in '@edge'",
         ) from error
-    wrong = next((name for name in names if name.startswith("-") or not name.isprintable() or " " in name), None)
+    wrong = next(
+        (name for name in names if name.startswith("-") or not name.isprintable() or {" ", "/"} & {*name}), None
+    )
     if wrong is not None:
         raise UsageError(f"{wrong!r} is no name of a host", "write names as in 'web[1-8],db1'")
     if not names:
@@ -180,6 +183,13 @@ def run_everywhere(hosts: Hosts, words: Sequence[str], longest: int, given: byte
 # ---- ClusterShell
 
 
+OWN_SESSION = ("setsid",) if shutil.which("setsid") else ()
+"""Gives a program a session of its own: Ctrl-C then reaches connbench alone, which ends what it started."""
+
+SSH_OPTIONS = "-oBatchMode=yes -oServerAliveInterval=5 -oServerAliveCountMax=3"
+"""ssh asks nothing, and notices a cut link after 15 s. scp too, to which ClusterShell gives no BatchMode of its own."""
+
+
 @contextmanager
 def new_task(hosts: Hosts) -> Iterator[Task]:
     """A context with ClusterShell's task for these hosts; what runs at its end, as after an interruption, is killed.
@@ -194,7 +204,9 @@ def new_task(hosts: Hosts) -> Iterator[Task]:
     task.set_default("auto_tree", False)
     task.set_info("fanout", hosts.fanout)
     task.set_info("connect_timeout", ceil(hosts.timeout_s))
-    task.set_info("ssh_options", "-oBatchMode=yes")  # which ClusterShell itself leaves out where it copies
+    task.set_info("ssh_path", " ".join([*OWN_SESSION, "ssh"]))
+    task.set_info("scp_path", " ".join([*OWN_SESSION, "scp"]))
+    task.set_info("ssh_options", SSH_OPTIONS)
     try:
         yield task
     finally:
@@ -225,7 +237,7 @@ class _NetnsClient(_Limited, ExecClient):  # type: ignore[misc]  # as above
     """A network namespace of this machine, which `ip netns` has a name for."""
 
     def _build_cmd(self) -> tuple[list[str], None]:
-        return ["ip", "netns", "exec", str(self.key), "sh", "-c", f"exec {self.command}"], None
+        return [*OWN_SESSION, "ip", "netns", "exec", str(self.key), "sh", "-c", f"exec {self.command}"], None
 
 
 class _WorkerSsh(WorkerSsh):  # type: ignore[misc]  # as above
@@ -236,18 +248,38 @@ class _WorkerNetns(ExecWorker):  # type: ignore[misc]  # as above
     SHELL_CLASS = _NetnsClient
 
 
-def make_worker(hosts: Hosts, names: Sequence[str], words: Sequence[str], handler: EventHandler) -> Any:  # noqa: ANN401  # ClusterShell has no types
+def make_worker(
+    hosts: Hosts, names: Sequence[str], words: Sequence[str], handler: EventHandler, timeout_s: float | None = None
+) -> Any:  # noqa: ANN401  # ClusterShell has no types
     """ClusterShell's worker that runs a command on some of the hosts; schedule it in the task of `new_task`.
 
     Args:
         hosts: How to reach them.
         names: Which of them.
         words: The command and its arguments.
+        timeout_s: How long it may take, in seconds; -1 for any time, None for that of `hosts`.
         handler: Gets its events; what a host sent beyond `longest` of the worker, it does not get.
     """
     kind = _WorkerSsh if hosts.via is Via.SSH else _WorkerNetns
     nodes = NodeSet.fromlist(names)
-    return kind(nodes, handler=handler, timeout=hosts.timeout_s, command=shlex.join(words), stderr=True)
+    timeout = hosts.timeout_s if timeout_s is None else timeout_s
+    return kind(nodes, handler=handler, timeout=timeout, command=shlex.join(words), stderr=True)
+
+
+def copy_worker(hosts: Hosts, name: str, source: str, file: Path, handler: EventHandler) -> Any:  # noqa: ANN401  # as above
+    """ClusterShell's worker that copies a file of one host.
+
+    Args:
+        hosts: How to reach it.
+        name: The host.
+        source: The file there.
+        file: The file here, in a folder that exists. Its name is that of the source, a dot, and the host's.
+        handler: Gets its events.
+    """
+    common = {"handler": handler, "timeout": -1, "source": source, "stderr": True}
+    if hosts.via is Via.SSH:
+        return WorkerSsh(NodeSet.fromlist([name]), dest=str(file.parent), reverse=True, **common)
+    return ExecWorker(NodeSet.fromlist([name]), dest=str(file).replace("%", "%%"), **common)
 
 
 class _Collector(EventHandler):  # type: ignore[misc]  # ClusterShell has no types

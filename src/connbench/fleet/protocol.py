@@ -108,6 +108,13 @@ class Pong(Event, frozen=True, tag="pong"):
     now_ns: Instant
 
 
+class WarningRecord(msgspec.Struct, frozen=True):
+    """A finding that a host knows of before its run."""
+
+    text: Text
+    advice: Text
+
+
 class Ready(Event, frozen=True, tag="ready"):
     """The run is planned.
 
@@ -121,7 +128,7 @@ class Ready(Event, frozen=True, tag="ready"):
     turns: Natural
     strategies: Annotated[tuple[Text, ...], msgspec.Meta(max_length=1000)]
     attempts: Natural
-    warnings: Annotated[tuple[Text, ...], msgspec.Meta(max_length=100)] = ()
+    warnings: Annotated[tuple[WarningRecord, ...], msgspec.Meta(max_length=100)] = ()
 
 
 class Waiting(Event, frozen=True, tag="waiting"):
