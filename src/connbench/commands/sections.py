@@ -195,6 +195,10 @@ def _with_hint(error: click.UsageError, context: click.Context) -> UsageError:
             examples = getattr(option.type, "examples", ()) or getattr(option.type, "choices", ())
             such = f", as in {name} {examples[0]}" if examples else ""
             return UsageError(f"{name} needs a value", f"write {name} {_metavar(option)}{such}")
+        case click.MissingParameter(param=click.Option() as missing):
+            return UsageError(
+                f"{missing.opts[-1]} is missing{_for(context)}", f"give {missing.opts[0]} {_metavar(missing)}"
+            )
         case click.MissingParameter(param=click.Parameter() as missing):
             return UsageError(f"{_metavar(missing)} is missing{_for(context)}", _usage(context))
     return UsageError(error.format_message().rstrip("."), _help(context))

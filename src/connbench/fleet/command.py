@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from connbench.commands import gates
-from connbench.commands.messages import exit_code, print_message, warn_of_invalid
+from connbench.commands.messages import (
+    can_be_bold,
+    exit_code,
+    print_error,
+    print_message,
+    print_text,
+    warn_of_invalid,
+    width,
+)
 from connbench.commands.options import (
     FILE,
     TIMEOUT,
@@ -25,12 +33,14 @@ from connbench.commands.result_writer import Stdout, check_page, each, print_wri
 from connbench.commands.run import request_of
 from connbench.commands.sections import Command, Group, Section, option
 from connbench.commands.values import Word, count
-from connbench.errors import UsageError
-from connbench.report.formats import FLEET_FORMATS
+from connbench.errors import ExitCode, UsageError
+from connbench.path_conditions import FAIL_IF, parse_condition
+from connbench.report.formats import FLEET_FORMATS, Format
 from connbench.report.libraries import require
-from connbench.thresholds import Expression, check_names
+from connbench.thresholds import Expression, Threshold, check_names
 
 if TYPE_CHECKING:
+    from connbench.fleet.hosts import Hosts
     from connbench.interrupts import Interrupts
 
 
@@ -103,7 +113,7 @@ hosts_option = option(
     "host_set",
     required=True,
     metavar="SET",
-    help="Measure on these hosts: a set of ClusterShell's, as in web[1-8],db1, or a group, as in @edge.",
+    help="Use these hosts: a set of ClusterShell's, as in web[1-8],db1, or a group, as in @edge.",
 )
 via_option = option(
     Section.HOSTS,
@@ -198,15 +208,13 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     """
     request_of(options, "connbench fleet run")
     FLEET_FORMATS[output_format].check(output_format)
-    check_extra()
+    hosts = _hosts(host_set, via, fanout, timeout_s, python)
 
     from connbench.fleet.controller import FleetRequest, check, named, run_fleet
     from connbench.fleet.display import watcher_of
-    from connbench.fleet.hosts import Hosts, Via, parse_hosts
     from connbench.results.fleet_file import Fleet
     from connbench.results.output_file import format_of
 
-    hosts = Hosts(parse_hosts(host_set), Via(via), fanout, timeout_s, python)
     request = FleetRequest(hosts, options, together, allow_missing)
     check(request)
     form = format_of(output) if output else None
@@ -234,6 +242,94 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     gate = gates.conclude([fleet], thresholds)
     failures = [*stdout.failures, *written, *lost, *faults]
     return exit_code(failures, gate, is_invalid=warn_of_invalid(fleet, output_format))
+
+
+INSPECT_FORMATS = {
+    "text": Format("connbench.fleet.inspections_report", "text"),
+    "json": Format("connbench.fleet.inspections_report", "json", is_document=True),
+    "csv": Format("connbench.fleet.inspections_report", "csv", is_document=True),
+    "markdown": Format("connbench.fleet.inspections_report", "markdown"),
+    "prometheus": Format("connbench.fleet.inspections_report", "prometheus", is_document=True),
+}
+"""Of the inspections of a fleet."""
+
+
+@command.command("inspect", cls=Command, params=[*HOST_OPTIONS])
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS...]")
+@option(
+    Section.OUTPUT,
+    "--top",
+    type=count(low=0, high=1_000_000),
+    default=20,
+    show_default=True,
+    help="Show the N fullest paths of all hosts; 0 shows all.",
+)
+@option(
+    Section.GATE,
+    FAIL_IF,
+    "thresholds",
+    multiple=True,
+    type=parse_condition,
+    metavar="EXPR",
+    help="Exit with code 1 if this is true on a path of a host, as in 'used > 80%'. Repeatable.",
+)
+@option(
+    Section.GATE,
+    "--allow-missing",
+    type=count("K"),
+    default=0,
+    show_default=True,
+    help="Exit with 6 only if more than K hosts have not answered.",
+)
+@format_option(tuple(INSPECT_FORMATS))
+def inspect(  # one for each option
+    options: tuple[str, ...],
+    *,
+    top: int,
+    thresholds: tuple[Threshold, ...],
+    allow_missing: int,
+    output_format: str,
+    **reached: Any,  # noqa: ANN401  # the values of HOST_OPTIONS
+) -> int:
+    """Show how full each port space of every host is, the fullest first.
+
+    OPTIONS go to connbench inspect on the hosts.
+
+    \b
+      connbench fleet inspect -w 'web[1-8]'
+      connbench fleet inspect -w '@edge' --fail-if 'used > 80%'
+      connbench fleet inspect -w 'web[1-8]' -- --all-netns
+    """  # noqa: D301  # click wants the character \b itself
+    hosts = _hosts(**reached)
+
+    from connbench.fleet.inspections import check_options, inspect_everywhere
+
+    check_options(options)
+    fleet = inspect_everywhere(hosts, options, thresholds, top)
+    of_text = {"width": width(), "bold": can_be_bold()} if output_format == "text" else {}
+    print_text(INSPECT_FORMATS[output_format](fleet, **of_text).rstrip("\n"))
+    if gates.in_github_actions():
+        gates.add_to_summary([INSPECT_FORMATS["markdown"](fleet)])
+    gates.announce(fleet.failures)
+    for one in fleet.lost:
+        if one.fault:
+            print_error(one.fault)
+    if len(fleet.lost) > allow_missing or not fleet.answered:
+        return ExitCode.FAULT
+    return ExitCode.THRESHOLD if fleet.failures else ExitCode.OK
+
+
+def _hosts(host_set: str, via: str, fanout: int, timeout_s: float, python: str) -> Hosts:
+    """The hosts that the options name.
+
+    Raises:
+        EnvironmentFault: ClusterShell is not installed.
+        UsageError: They name none.
+    """
+    check_extra()
+    from connbench.fleet.hosts import Hosts, Via, parse_hosts
+
+    return Hosts(parse_hosts(host_set), Via(via), fanout, timeout_s, python)
 
 
 def check_extra() -> None:

@@ -339,8 +339,6 @@ class _Controller:
 
     def run(self) -> None:
         """Run ClusterShell's loop until all hosts are over."""
-        self._task.set_default("stdout_msgtree", False)
-        self._task.set_default("stderr_msgtree", False)
         self._task.set_info("fanout", 4 * len(self.hosts))  # `_connect` and `_begin` keep the fan-out
         self._timer = self._task.timer(TICK_S, _Ticks(self), interval=TICK_S)
         self._step()

@@ -131,8 +131,8 @@ class Answer:
 
     Attributes:
         host: Its name.
-        stdout: The lines that it printed.
-        stderr: Those that it printed there.
+        stdout: What it printed.
+        stderr: What it printed there.
         exit_code: The exit code of the command; None if it has none, because it took too long or sent too much.
         fault: Why there is none.
     """
@@ -169,7 +169,7 @@ def run_everywhere(hosts: Hosts, words: Sequence[str], longest: int, given: byte
     collector = _Collector(answers)
     with new_task(hosts) as task:
         worker = make_worker(hosts, hosts.names, words, collector)
-        worker.longest = longest
+        worker.longest, worker.is_raw = longest, True
         if given:
             worker.write(given)
         worker.set_write_eof()
@@ -202,6 +202,8 @@ def new_task(hosts: Hosts) -> Iterator[Task]:
         raise EnvironmentFault(f"{program} is not installed here, and --via {hosts.via} needs it", f"install {program}")
     task = task_self()
     task.set_default("auto_tree", False)
+    for name in ("stdout_msgtree", "stderr_msgtree"):  # ClusterShell's own copy of all output
+        task.set_default(name, False)
     task.set_info("fanout", hosts.fanout)
     task.set_info("connect_timeout", ceil(hosts.timeout_s))
     task.set_info("ssh_path", " ".join([*OWN_SESSION, "ssh"]))
@@ -227,6 +229,12 @@ class _Limited:
             self.popen.kill()  # type: ignore[attr-defined]  # as above
             raise EngineClientEOF
         return piece
+
+    def _readlines(self, sname: str) -> Iterator[bytes]:
+        if getattr(self.worker, "is_raw", False):  # type: ignore[attr-defined]  # as above
+            yield self._read(sname)  # what has arrived, as it is: millions of short lines would be as many events
+        else:
+            yield from super()._readlines(sname)  # type: ignore[misc]  # as above
 
 
 class _SshClient(_Limited, SshClient):  # type: ignore[misc]  # ClusterShell has no types
@@ -292,12 +300,12 @@ class _Collector(EventHandler):  # type: ignore[misc]  # ClusterShell has no typ
         self.too_late: set[str] = set()
 
     def ev_read(self, worker: Any, node: str, sname: str, msg: bytes) -> None:  # noqa: ANN401  # as above
-        """A host printed a line."""
+        """A host printed something."""
         answer = self._answers[node]
         if sname == worker.SNAME_STDOUT:
-            answer.stdout += msg + b"\n"
+            answer.stdout += msg
         else:
-            answer.stderr += msg + b"\n"
+            answer.stderr += msg
 
     def ev_hup(self, worker: Any, node: str, rc: int) -> None:  # noqa: ANN401, ARG002  # as above
         """A command has ended."""
