@@ -6,7 +6,7 @@ LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all test-pythons test-oldest environments lint format overhead in-flight contention accuracy inspect-speed files columns pictures explain kernel-lab man dist clean
+.PHONY: help setup packages kernels run test test-all test-pythons test-oldest environments lint format overhead in-flight contention accuracy inspect-speed fleet files columns pictures explain kernel-lab man dist clean
 
 ##@ Begin here
 
@@ -85,6 +85,9 @@ accuracy: $(READY) ## How well model and profile go with this machine: some minu
 
 inspect-speed: $(READY) ## How long inspect takes with 56,512 and a million connections open; root, idle CPUs
 	$(BIN)/python scripts/inspect_speed.py
+
+fleet: $(READY) ## How far apart hosts of a fleet begin, and what 32 of them cost here; root, idle CPUs
+	$(BIN)/python scripts/fleet_spread.py
 
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py
