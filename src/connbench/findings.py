@@ -9,6 +9,9 @@ from enum import StrEnum
 from connbench.safe_text import printable
 from connbench.wording import listed
 
+UNSUPPORTED = "unsupported"
+"""Code of the finding that a strategy was left out, because the kernel lacks what it needs."""
+
 
 class Severity(StrEnum):
     """How much a finding harms a measurement."""

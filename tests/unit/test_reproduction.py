@@ -511,3 +511,17 @@ def test_page_mutes_the_talks_rows_and_folds_claims_that_all_hold() -> None:
     assert claims.folded == f"All {len(claims.rows)} claims hold: show each"
     _, claims = reproduction.tables(result_of({**as_the_talk_says(), PLAIN.spec: drawn()}))
     assert claims.folded is None
+
+
+def test_each_claim_is_a_test_of_ktap() -> None:
+    """Behind those of a run: one that does not hold has failed, and those of a row without a verdict are skipped."""
+    made = as_the_talk_says() | {BIND.spec: cliff(odd_from=PORTS // 4)}
+    result = result_of(made, range=Round(1, drawn(), fault=Interrupted(15)))
+    text = formats_of(result)["ktap"](result)
+    lines = [re.sub(r"ok \d+ ", "ok ", line) for line in text.splitlines()]
+    assert {"ok plain: measured", "not ok range: measured", "ok sound"} <= set(lines)
+    assert "ok plain: claim odd_to_even_mean_ratio" in lines
+    assert lines[lines.index("not ok bind: claim connections_before_knee") - 1].startswith(
+        "# bind: claim connections_before_knee: the knee is at connection 1,0"
+    )
+    assert "ok range: claims # SKIP the row was not measured whole, or not soundly" in lines

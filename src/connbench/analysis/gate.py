@@ -5,7 +5,7 @@ What cannot be judged has failed: a gate without data must not pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -80,15 +80,28 @@ def evaluate(
     Returns:
         What failed, strategy by strategy.
     """
+    found = judged(expressions, result, base, expected)
+    return [Failure(subject, condition, outcome) for subject, condition, outcome in found if outcome]
+
+
+def judged(
+    expressions: Iterable[Expression],
+    result: Result,
+    base: Result | None = None,
+    expected: Iterable[StrategySpec] = (),
+) -> Iterator[tuple[str, str, str | None]]:
+    """Evaluate every expression for every strategy that it applies to; the arguments are those of `evaluate`.
+
+    Yields:
+        The strategy's label, the condition, and the outcome of a `Failure`; None where the condition is not true.
+    """
     asked = list(expressions)
-    failures = []
     for spec in dict.fromkeys((*result.specs, *(base.specs if base else ()), *expected)):
         new, old = _Measured.of(result, spec), _Measured.of(base, spec) if base else None
         for expression in asked:
             if applies_to(expression, spec):
                 outcome = _outcome(expression, new, old) if new else _unjudged("it was not measured")
-                failures += [Failure(spec.label, expression.condition, outcome)] if outcome else []
-    return failures
+                yield spec.label, expression.condition, outcome
 
 
 def evaluate_fleet(

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from connbench.commands import gates
+from connbench.commands.answers import TestedCommand, kselftest_option, noted
 from connbench.commands.messages import exit_code, width
 from connbench.commands.options import fail_if_option, format_option, page_option, unit_option
 from connbench.commands.result_writer import Stdout, check_page, each, write_page
-from connbench.commands.sections import Command, Section, option
+from connbench.commands.sections import Section, option
 from connbench.errors import ExitCode, UsageError
 from connbench.findings import Severity
-from connbench.report.formats import COMPARISON_FORMATS, FLEET_COMPARISON_FORMATS
+from connbench.report.formats import COMPARISON_FORMATS, FLEET_COMPARISON_FORMATS, OF_CONDITIONS
 from connbench.thresholds import Expression, Failure, check_names
 from connbench.units import counted
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from connbench.results.result import Result
 
 
-@click.command("compare", cls=Command)
+@click.command("compare", cls=TestedCommand)
 @click.argument("base", type=click.Path(path_type=Path, readable=False))
 @click.argument("new", type=click.Path(path_type=Path, readable=False))
 @format_option(tuple(COMPARISON_FORMATS))
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @page_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @fail_if_option(with_base=True)
+@kselftest_option
 def command(  # noqa: PLR0913  # one for each option
     base: Path,
     new: Path,
@@ -68,8 +70,10 @@ def command(  # noqa: PLR0913  # one for each option
     two = _two(*read_all((base, new), unit))
     check_names(thresholds, two.specs, str(new))
     stdout = Stdout()
-    options = {"width": width()} if output_format == "text" else {}
-    stdout.print(two.formats[output_format](two.compared, **options).rstrip("\n"))
+    options: dict[str, Any] = {"width": width()} if output_format == "text" else {}
+    if output_format in OF_CONDITIONS:
+        options["thresholds"] = thresholds
+    stdout.print(noted(two.formats[output_format](two.compared, **options).rstrip("\n")))
     failures = stdout.failures
     if page_file:
         failures += each(lambda: two.write_page(page_file))

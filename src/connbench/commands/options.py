@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from connbench.commands.answers import kselftest_option
 from connbench.commands.sections import Option, Section, option
 from connbench.commands.values import Quantity, Word, Words, count, counts, instant, load_type, time
 from connbench.errors import InputError, UsageError
@@ -594,6 +595,7 @@ RUN_OPTIONS = (
     option(Section.OUTPUT, "--plot", is_flag=True, help="Draw a chart of each strategy in the terminal, too."),
     quiet_option,
     fail_if_option(),
+    kselftest_option,
 )
 """The options of `connbench run`."""
 
@@ -666,6 +668,7 @@ _PROFILE = (
     "force",
     "quiet",
     "thresholds",
+    "kselftest",
 )
 """The options of `run` that `profile` has; namespace and listener are always connbench's own."""
 

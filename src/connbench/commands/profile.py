@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from connbench.commands import gates
+from connbench.commands.answers import TestedCommand
 from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import LISTS_EPILOG, PROFILE_OPTIONS
 from connbench.commands.reports import ProfileReport
 from connbench.commands.result_writer import PrintoutAtEnd, ResultWriter, check_page, each, write_page
-from connbench.commands.sections import Command
 from connbench.errors import ExitCode
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation
@@ -21,7 +21,7 @@ from connbench.planner.request import RunRequest
 from connbench.thresholds import Expression, check_names
 
 
-@click.command("profile", cls=Command, epilog=LISTS_EPILOG, params=[*PROFILE_OPTIONS])
+@click.command("profile", cls=TestedCommand, epilog=LISTS_EPILOG, params=[*PROFILE_OPTIONS])
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -60,7 +60,7 @@ def command(  # noqa: PLR0913  # one for each option
     page_file = check_page(page, force=force) if page else None
     result = begin(plan, known)
     report = ProfileReport(result, is_wide=wide)
-    writer = ResultWriter(result, PrintoutAtEnd(result, lambda _: report.write(output_format)), file)
+    writer = ResultWriter(result, PrintoutAtEnd(result, lambda _: report.write(output_format, thresholds)), file)
     failures = measure(plan, writer, interrupts, quiet=quiet)
     if result.rounds and page_file:
         failures = [*each(lambda: write_page([result], page_file, report.tables(), report.opening())), *failures]

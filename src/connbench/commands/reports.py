@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
+from connbench.commands.answers import noted
 from connbench.commands.messages import can_be_bold, width
 from connbench.errors import UsageError
 from connbench.wording import listed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from connbench.report.html.page import Opening
     from connbench.results.fleet_file import Fleet
     from connbench.results.result import Result
+    from connbench.thresholds import Expression
 
 
 class FeatureModule(Protocol):
@@ -30,7 +32,7 @@ class FeatureModule(Protocol):
         FORMATS: A writer for each format of a result, by its name.
     """
 
-    FORMATS: Mapping[str, Callable[[Result], str]]
+    FORMATS: Mapping[str, Callable[..., str]]
 
     def report(self, result: Result, width: int | None = None, already_printed: Collection[Finding] = ()) -> str:
         """The text for a terminal of this width; findings in `already_printed` are left out."""
@@ -62,6 +64,20 @@ def formats_of(result: Result | Fleet) -> Mapping[str, Callable[..., str]]:
     return feature.FORMATS if feature else PROFILE_FORMATS if is_profile(result) else FORMATS
 
 
+def write_as(result: Result | Fleet, output_format: str, thresholds: Sequence[Expression] = ()) -> str:
+    """A result or a fleet in a format that it has.
+
+    Args:
+        result: What was measured.
+        output_format: A name of `formats_of`.
+        thresholds: The conditions of --fail-if, for a format that shows their outcomes.
+    """
+    from connbench.report.formats import OF_CONDITIONS
+
+    write = formats_of(result)[output_format]
+    return noted(write(result, thresholds=thresholds)) if output_format in OF_CONDITIONS else write(result)
+
+
 @dataclass(frozen=True)
 class RunReport:
     """The report of a run; base of the reports of other results.
@@ -84,13 +100,13 @@ class RunReport:
         """The result, in a list."""
         return [self.result]
 
-    def write(self, output_format: str) -> str:
+    def write(self, output_format: str, thresholds: Sequence[Expression] = ()) -> str:
         """The result in a format of `connbench.report.formats.FORMATS`; text fits the terminal."""
         from connbench.report import run_report
 
         if output_format == "text":
             return run_report.text(self.result, width(), bold=can_be_bold())
-        return formats_of(self.result)[output_format](self.result)
+        return write_as(self.result, output_format, thresholds)
 
     def _text_by_strategy(self) -> str:
         """The result as a run, strategy by strategy, under its own verdict."""
@@ -129,14 +145,14 @@ class SweepReport(RunReport):
     budget: float
     already_printed: Collection[Finding] = ()
 
-    def write(self, output_format: str) -> str:
+    def write(self, output_format: str, thresholds: Sequence[Expression] = ()) -> str:
         """The sweep in a format."""
         from connbench.report.formats import SWEEP_FORMATS
 
         if self.by_strategy and output_format == "text":
             return self._text_by_strategy()
         if self.by_strategy or output_format not in SWEEP_FORMATS:
-            return super().write(output_format)
+            return super().write(output_format, thresholds)
         for_terminal = (width(), self.already_printed) if output_format == "text" else ()
         return SWEEP_FORMATS[output_format](self.result, self.budget, self._variants(), *for_terminal)
 
@@ -166,7 +182,7 @@ class ProfileReport(RunReport):
 
     is_wide: bool = False
 
-    def write(self, output_format: str) -> str:
+    def write(self, output_format: str, thresholds: Sequence[Expression] = ()) -> str:
         """The profile in a format.
 
         Raises:
@@ -186,7 +202,7 @@ class ProfileReport(RunReport):
                 f"--format {output_format} describes a filling, and {self.result.name} is a profile",
                 f"use {listed([*PROFILE_FORMATS], ' or ')}",
             )
-        return super().write(output_format)
+        return super().write(output_format, thresholds)
 
     def verdict(self) -> Sequence[str]:
         """Where strategies turn slow, and what the others take."""
@@ -214,11 +230,11 @@ class FeatureReport(RunReport):
 
     feature: FeatureModule
 
-    def write(self, output_format: str) -> str:
+    def write(self, output_format: str, thresholds: Sequence[Expression] = ()) -> str:
         """The result in a format."""
         if output_format == "text" and not self.by_strategy:
             return self.feature.report(self.result, width())
-        return super().write(output_format)
+        return super().write(output_format, thresholds)
 
     def verdict(self) -> Sequence[str]:
         """What a reader should take away, in sentences."""
@@ -257,7 +273,7 @@ class FleetReport:
         """Those of the hosts that measured something."""
         return self.fleet.results
 
-    def write(self, output_format: str) -> str:
+    def write(self, output_format: str, thresholds: Sequence[Expression] = ()) -> str:
         """The results of the hosts in a format.
 
         Raises:
@@ -276,7 +292,7 @@ class FleetReport:
             return "\n\n".join(texts)
         if output_format == "text":
             return fleet_report.text(self.fleet, width(), bold=can_be_bold(), is_wide=self.is_wide)
-        return FLEET_FORMATS[output_format](self.fleet)
+        return write_as(self.fleet, output_format, thresholds)
 
     def verdict(self) -> Sequence[str]:
         """Which host is slow or ran out of ports, and why."""

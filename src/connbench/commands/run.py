@@ -9,18 +9,19 @@ from typing import Any
 import click
 
 from connbench.commands import gates
+from connbench.commands.answers import TestedCommand
 from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import RUN_OPTIONS, VALUES_EPILOG
-from connbench.commands.reports import formats_of
+from connbench.commands.reports import write_as
 from connbench.commands.result_writer import PrintoutAtEnd, PrintoutByStrategy, ResultWriter
-from connbench.commands.sections import Command, Section
+from connbench.commands.sections import Section
 from connbench.errors import ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.planner.request import RunRequest
 from connbench.thresholds import Expression, check_names
 
 
-@click.command("run", cls=Command, epilog=VALUES_EPILOG, params=[*RUN_OPTIONS])
+@click.command("run", cls=TestedCommand, epilog=VALUES_EPILOG, params=[*RUN_OPTIONS])
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -58,7 +59,7 @@ def command(  # noqa: PLR0913  # one for each option
     printout = (
         PrintoutByStrategy(result, tuple(known), plot=plot)
         if output_format == "text"
-        else PrintoutAtEnd(result, formats_of(result)[output_format])
+        else PrintoutAtEnd(result, lambda made: write_as(made, output_format, thresholds))
     )
     failures = measure(plan, ResultWriter(result, printout, file), interrupts, quiet=quiet)
     gate = gates.conclude([result], thresholds) if result.rounds else ExitCode.OK

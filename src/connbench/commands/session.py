@@ -10,7 +10,7 @@ from pathlib import Path
 from connbench.commands.messages import print_message, warn
 from connbench.commands.progress import Bar, Silent
 from connbench.commands.result_writer import ResultWriter, reserve
-from connbench.errors import ConnbenchError
+from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.findings import Finding
 from connbench.host import checks, environment
 from connbench.interrupts import Interrupts
@@ -57,6 +57,8 @@ def measure(
         fault = fault_of(error)
     finally:
         bar.clear()
+    if isinstance(fault, EnvironmentFault) and not writer.result.rounds:
+        raise fault  # this machine cannot measure it: there is no result to go on with
     if writer.result.rounds:
         writer.finish()
     return [f for f in (writer.print_failure, writer.file_failure, fault) if f]

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from connbench.commands import gates
+from connbench.commands.answers import TestedCommand, kselftest_option
 from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import (
     FORMAT_NAMES,
@@ -22,7 +23,7 @@ from connbench.commands.options import (
 )
 from connbench.commands.reports import FleetReport, RunReport, report_of
 from connbench.commands.result_writer import Stdout, check_page, each, write_page
-from connbench.commands.sections import Command, Section, option
+from connbench.commands.sections import Section, option
 from connbench.errors import ConnbenchError, UsageError
 from connbench.report.formats import FORMATS
 from connbench.thresholds import Expression, check_names
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from connbench.results.output_file import Output
 
 
-@click.command("report", cls=Command)
+@click.command("report", cls=TestedCommand)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
 @format_option(FORMAT_NAMES)
 @page_option
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @wide_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @fail_if_option()
+@kselftest_option
 @click.pass_context
 def command(  # noqa: PLR0913  # one for each option
     context: click.Context,
@@ -77,7 +79,9 @@ def command(  # noqa: PLR0913  # one for each option
     for one in results:
         check_names(thresholds, [spec for result in results_of([one]) for spec in result.specs], one.name)
     reports = [report_of(result, budget, by_strategy=blocks, is_wide=wide) for result in results]
-    failures = each(lambda: _write_page(reports, page_file)) if page_file else _print(reports, output_format)
+    failures = (
+        each(lambda: _write_page(reports, page_file)) if page_file else _print(reports, output_format, thresholds)
+    )
     gate = gates.conclude(results, thresholds)
     invalid = [result for result in results if warn_of_invalid(result, "text" if page else output_format)]
     return exit_code(failures, gate, is_invalid=bool(thresholds and invalid))
@@ -100,13 +104,15 @@ def _check(output_format: str | None, files: int, page: Path | None, *, force: b
     return check_page(page, force=force)
 
 
-def _print(reports: Sequence[RunReport | FleetReport], output_format: str) -> list[ConnbenchError]:
+def _print(
+    reports: Sequence[RunReport | FleetReport], output_format: str, thresholds: Sequence[Expression]
+) -> list[ConnbenchError]:
     """Print reports one after the other; returns the failures of stdout."""
     stdout = Stdout()
     for position, report in enumerate(reports):
         if len(reports) > 1:
             stdout.print(("\n" if position else "") + _title(report.name, output_format) + "\n")
-        stdout.print(report.write(output_format).rstrip("\n"))
+        stdout.print(report.write(output_format, thresholds).rstrip("\n"))
         if stdout.is_over:
             break
     return stdout.failures

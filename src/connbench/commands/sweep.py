@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connbench.commands import gates
+from connbench.commands.answers import TestedCommand
 from connbench.commands.messages import exit_code, print_message, warn_of_invalid
 from connbench.commands.options import LISTS_EPILOG, SWEEP_OPTIONS
 from connbench.commands.reports import SweepReport
@@ -24,7 +25,6 @@ from connbench.commands.result_writer import (
     scatters,
     write_page,
 )
-from connbench.commands.sections import Command
 from connbench.errors import ConnbenchError, ExitCode, UsageError
 from connbench.interrupts import Interrupts
 from connbench.model import Plan, StrategySpec
@@ -45,7 +45,7 @@ SAVES_APART = 10.0
 """`ResultWriter.spacing`: at most a tenth of the time goes into saving."""
 
 
-@click.command("sweep", cls=Command, epilog=LISTS_EPILOG, params=[*SWEEP_OPTIONS])
+@click.command("sweep", cls=TestedCommand, epilog=LISTS_EPILOG, params=[*SWEEP_OPTIONS])
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -94,7 +94,7 @@ def command(  # noqa: PLR0913  # one for each option
     report = SweepReport(result, budget=budget, already_printed=not_to_repeat(tuple(known)))
 
     def write(made: Result) -> str:
-        return "\n\n".join([*(scatters(made) if plot else ()), report.write(output_format)])
+        return "\n\n".join([*(scatters(made) if plot else ()), report.write(output_format, thresholds)])
 
     writer = ResultWriter(result, PrintoutAtEnd(result, write), file, spacing=SAVES_APART)
     failures = measure(plan, writer, interrupts, quiet=quiet, is_sweep=True)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from connbench.commands.answers import answering
 from connbench.commands.calibration_files import calibrate_from, warn_of_other_machine
 from connbench.commands.exporter import exporter_address, exporting
 from connbench.commands.gates import add_to_summary, announce, in_github_actions
-from connbench.commands.messages import can_be_bold, print_error, print_message, print_text, warn, width
+from connbench.commands.messages import can_be_bold, print_message, print_text, warn, width
 from connbench.commands.options import (
     FILE,
     PORTS,
@@ -28,10 +29,9 @@ from connbench.commands.options import (
 from connbench.commands.sections import Command, Section, option
 from connbench.commands.values import count
 from connbench.commands.values import time as time_option
-from connbench.errors import ENDS_IN_GOOD_ORDER, ExitCode, Interrupted, UsageError
+from connbench.errors import ENDS_IN_GOOD_ORDER, ConnbenchError, ExitCode, Interrupted, UsageError
 from connbench.findings import Finding, Severity
 from connbench.host import environment
-from connbench.linux.faults import fault_of
 from connbench.model import MAX_PORT, Protocol
 from connbench.path_conditions import FAIL_IF, WARN_IF, parse_condition
 from connbench.planner.workload import DEFAULT_WINDOW
@@ -99,35 +99,21 @@ class _Inspect(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments."""
-        with _answering(is_asked=NAGIOS in args):
+        with answering(_answer_of_nagios, is_asked=NAGIOS in args):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
-        with _answering(is_asked=bool(ctx.params.get("nagios"))):
+        with answering(_answer_of_nagios, is_asked=bool(ctx.params.get("nagios"))):
             return super().invoke(ctx)
 
 
-@contextmanager
-def _answering(*, is_asked: bool) -> Iterator[None]:
-    """A context in which a fault, if that is asked for, is the answer of a Nagios plugin; a signal stays a signal.
+def _answer_of_nagios(fault: ConnbenchError) -> int:
+    """Print the line of a Nagios plugin that cannot tell; its exit code."""
+    from connbench.inspect.path_gate import unknown_line
 
-    Raises:
-        click.exceptions.Exit: With the code for UNKNOWN.
-    """
-    try:
-        yield
-    except (Interrupted, click.exceptions.Exit):
-        raise
-    except Exception as error:
-        if not is_asked:
-            raise
-        from connbench.inspect.path_gate import unknown_line
-
-        fault = fault_of(error)
-        print_text(unknown_line(fault))
-        print_error(fault)
-        raise click.exceptions.Exit(NAGIOS_UNKNOWN) from error
+    print_text(unknown_line(fault))
+    return NAGIOS_UNKNOWN
 
 
 def _condition(option: str) -> Callable[[str], Threshold]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from connbench.errors import EnvironmentFault, UsageError, suggest
-from connbench.findings import Finding, Severity
+from connbench.findings import UNSUPPORTED, Finding, Severity
 from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported, options_of
 from connbench.model import LOAD_FIELDS, MOST_ROWS, Load, Placement, Plan, PortRange, Protocol, RoundPlan, StrategySpec
 from connbench.planner.endpoints import parse_sources
@@ -149,7 +149,8 @@ def only_supported(specs: tuple[StrategySpec, ...]) -> tuple[tuple[StrategySpec,
         try:
             check_supported((spec,))
         except EnvironmentFault as fault:
-            missing.append(Finding("unsupported", Severity.NOTE, f"left out: {fault.message}", fault.hint))
+            message = f"left out: {fault.message.removeprefix(f'strategy {spec.name} ')}"
+            missing.append(Finding(UNSUPPORTED, Severity.NOTE, message, fault.hint, spec.label))
         else:
             supported.append(spec)
     return tuple(supported), missing

@@ -54,6 +54,7 @@ FORMATS = {
     "gobench": Format("connbench.report.benchmarks", "gobench", is_document=True),
     "bmf": Format("connbench.report.benchmarks", "bmf", is_document=True),
     "benchmark-action": Format("connbench.report.benchmarks", "benchmark_action", is_document=True),
+    "ktap": Format("connbench.report.ktap", "ktap", is_document=True),
 }
 """Of a result."""
 
@@ -62,7 +63,7 @@ PROFILE_FORMATS = {
     "json": FORMATS["json"],
     "csv": FORMATS["csv"],
     "markdown": Format("connbench.report.profile_report", "markdown"),
-    **{name: FORMATS[name] for name in ("gobench", "bmf", "benchmark-action")},
+    **{name: FORMATS[name] for name in ("gobench", "bmf", "benchmark-action", "ktap")},
 }
 """Of a profile: the other formats of a result describe a filling."""
 
@@ -79,6 +80,7 @@ FLEET_FORMATS = {
     "csv": Format("connbench.results.fleet_file", "fleet_rows", is_document=True),
     "markdown": Format("connbench.report.fleet_report", "markdown"),
     "prometheus": Format("connbench.report.prometheus", "fleet_prometheus", is_document=True),
+    "ktap": Format("connbench.report.ktap", "fleet_ktap", is_document=True),
 }
 """Of the results of several hosts: the talk's formats are of one."""
 
@@ -86,6 +88,7 @@ COMPARISON_FORMATS = {
     "text": Format("connbench.report.comparison_report", "text"),
     "markdown": Format("connbench.report.comparison_report", "markdown"),
     "json": Format("connbench.report.comparison_report", "json", is_document=True),
+    "ktap": Format("connbench.report.ktap", "comparison_ktap", is_document=True),
 }
 """Of a comparison of two results."""
 
@@ -93,5 +96,9 @@ FLEET_COMPARISON_FORMATS = {
     "text": Format("connbench.report.fleet_report", "comparison_text"),
     "markdown": Format("connbench.report.fleet_report", "comparison_markdown"),
     "json": Format("connbench.report.fleet_report", "comparison_json", is_document=True),
+    "ktap": Format("connbench.report.ktap", "fleet_comparison_ktap", is_document=True),
 }
 """Of a comparison of the results of several hosts."""
+
+OF_CONDITIONS = frozenset({"ktap"})
+"""Formats whose functions take the conditions of --fail-if, too, as `thresholds`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from connbench.commands.answers import KTAP, TestedCommand, kselftest_option
 from connbench.commands.messages import exit_code, warn_of_invalid, width
 from connbench.commands.options import (
     cpu_option,
@@ -19,8 +20,9 @@ from connbench.commands.options import (
     quiet_option,
     seed_option,
 )
+from connbench.commands.reports import write_as
 from connbench.commands.result_writer import PrintoutAtEnd, ResultWriter, check_page, each, not_to_repeat, write_page
-from connbench.commands.sections import Command, Section, option
+from connbench.commands.sections import Section, option
 from connbench.interrupts import Interrupts
 from connbench.model import Isolation, first_sources
 from connbench.planner.request import RunRequest
@@ -29,10 +31,10 @@ from connbench.strategies import BASELINE
 if TYPE_CHECKING:
     from connbench.results.result import Result
 
-FORMAT_NAMES = ("text", "json")
+FORMAT_NAMES = ("text", "json", KTAP)
 
 
-@click.command("reproduce", cls=Command)
+@click.command("reproduce", cls=TestedCommand)
 @option(
     Section.OPEN,
     "--quick",
@@ -47,6 +49,7 @@ FORMAT_NAMES = ("text", "json")
 @page_option
 @force_option
 @quiet_option
+@kselftest_option
 @click.pass_obj
 def command(  # noqa: PLR0913  # one for each option
     interrupts: Interrupts,
@@ -91,6 +94,8 @@ def command(  # noqa: PLR0913  # one for each option
     def write(made: Result) -> str:
         if output_format == "json":
             return reproduction.json(made)
+        if output_format == KTAP:
+            return write_as(made, KTAP)
         return reproduction.report(made, width(), not_to_repeat(tuple(known)))
 
     writer = ResultWriter(result, PrintoutAtEnd(result, write), file)

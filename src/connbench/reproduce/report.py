@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +15,8 @@ from connbench.report.formats import FORMATS as CORE_FORMATS
 from connbench.report.html.figures import Bar, Picture, bars
 from connbench.report.html.page import Opening
 from connbench.report.json import json_document, json_text
+from connbench.report.ktap import Outcome
+from connbench.report.ktap import ktap as run_ktap
 from connbench.report.run_report import markdown
 from connbench.report.run_verdict import CUT_SHORT
 from connbench.report.text import write
@@ -23,6 +25,7 @@ from connbench.reproduce.claims import Claim, claims_of, odd_to_even, speed_up, 
 from connbench.results.result import Result
 from connbench.safe_text import printable
 from connbench.strategies import BASELINE
+from connbench.thresholds import Expression
 from connbench.units import count, duration
 
 _COLUMNS = "{:<17}{:>8}  {:>10}  {:>8}  {:>9}  {:>9}  {}"
@@ -178,12 +181,24 @@ def opening(result: Result) -> Opening:
     return Opening(verdict(result), picture(result), "connect() as the talk measured it, measured again")
 
 
-FORMATS: dict[str, Callable[[Result], str]] = {
+def ktap(result: Result, thresholds: Iterable[Expression] = ()) -> str:
+    """The tests of a run, and behind them one for each claim; those of a row without a verdict are skipped."""
+    tests: list[Outcome] = []
+    for case, claims in _Judged.of(result).claims.items():
+        tests += [Outcome(f"{_name(case)}: claim {claim.figure}", claim.holds, [claim.text]) for claim in claims]
+        if not claims:
+            why = "the row was not measured whole, or not soundly"
+            tests.append(Outcome(f"{_name(case)}: claims", is_ok=True, skipped=why))
+    return run_ktap(result, thresholds, tests)
+
+
+FORMATS: dict[str, Callable[..., str]] = {
     **CORE_FORMATS,
+    "ktap": ktap,
     "json": lambda result: json_document(result, {"reproduction": document(result)}),
     "markdown": lambda result: markdown(result, verdict(result)),
 }
-"""A writer for each format of a result. JSON and Markdown contain the claims; the others are those of a run."""
+"""A writer for each format of a result. JSON, Markdown and KTAP contain the claims; the others are those of a run."""
 
 
 def _claim(case: Case, claim: Claim) -> dict[str, Any]:
