@@ -6,7 +6,7 @@ LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all test-pythons test-oldest environments lint format overhead in-flight contention accuracy inspect-speed fleet files columns pictures explain kernel-lab man dist clean
+.PHONY: help setup packages kernels run test test-all test-pythons test-oldest environments lint format overhead in-flight contention accuracy inspect-speed fleet files columns pictures explain docs kernel-lab man dist clean
 
 ##@ Begin here
 
@@ -108,6 +108,9 @@ pictures: $(READY) ## Draw the README's two pictures from RESULT=file
 explain: $(READY) ## Draw the pictures of docs/how-connect-picks-a-port.md
 	$(BIN)/python scripts/explain.py
 
+docs: $(READY) ## Build the documentation as a site in build/site; fails for a dead link
+	$(BIN)/python scripts/documentation.py
+
 ##@ Release
 
 man: $(READY) ## Write the man pages and completions that the wheel takes along, into share/
@@ -118,5 +121,5 @@ dist: man ## Make wheel and sdist in dist/, check them, install each and run it
 
 ##@ Tidy up
 
-clean: ## Remove .venv, caches, and what man and dist wrote
-	rm -rf $(VENV) dist share .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove .venv, caches, and what man, docs and dist wrote
+	rm -rf $(VENV) build dist share .mypy_cache .ruff_cache .pytest_cache .hypothesis

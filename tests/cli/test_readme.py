@@ -97,6 +97,11 @@ def test_readme_is_short() -> None:
     assert len(PAGES["README.md"].split()) <= 1500
 
 
+def test_readme_links_to_pages() -> None:
+    """Not to the middle of one: a page begins with what it is about."""
+    assert [target for target in re.findall(r"\]\(([^):]+)\)", PAGES["README.md"]) if "#" in target] == []
+
+
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     """Each relative link of a page names a file that is there, and a heading that is in it."""
