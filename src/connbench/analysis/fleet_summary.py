@@ -333,15 +333,14 @@ def _of_strategy(
 ) -> StrategyOfFleet:
     compared = {name: s for name, comparison in comparisons for s in comparison.strategies if s.strategy == spec}
     hosts = [_figures(result, spec, compared.get(result.name), turns) for result in results if result.rounds.get(spec)]
-    key = _by_rate if turns else _by_cost
-    hosts.sort(key=key)
+    hosts.sort(key=_by_rate if turns else _by_cost)
     return StrategyOfFleet(
         spec, tuple(hosts), _in_all(turns) if turns else None, tuple(r.name for r in results if spec not in r.rounds)
     )
 
 
-def _by_rate(figures: HostFigures) -> float:
-    return -1.0 if figures.rate is None else figures.rate
+def _by_rate(figures: HostFigures) -> tuple[float, float]:
+    return -1.0 if figures.rate is None else figures.rate, _by_cost(figures)
 
 
 def _by_cost(figures: HostFigures) -> float:
@@ -466,8 +465,8 @@ def _of_clock(host: HostRecord) -> Iterator[Finding]:
             CLOCK_OFFSET,
             Severity.WARNING,
             f"the offset of its clock is known to {duration(host.error_us * NS_PER_US)} only",
-            f"begins, spans and rates of all hosts may be wrong by as much; {duration(MOST_OFFSET_US * NS_PER_US)} "
-            "or less take a connection to the host that answers within twice that time",
+            "begins, spans and rates of all hosts may be wrong by as much; over a path that answers within "
+            f"{duration(2 * MOST_OFFSET_US * NS_PER_US)} it is known to {duration(MOST_OFFSET_US * NS_PER_US)}",
             host.name,
         )
 

@@ -62,10 +62,13 @@ def warn_of_invalid(result: Result | Fleet, output_format: str) -> bool:
     """
     from connbench.analysis.fleet_summary import summarize_fleet  # loads numpy
     from connbench.analysis.soundness import findings
-    from connbench.results.fleet_file import Fleet
+    from connbench.results.fleet_file import Fleet, with_short_names
     from connbench.results.result import PARTIAL, UNIT
 
-    found = summarize_fleet(result).findings if isinstance(result, Fleet) else findings(result)
+    if isinstance(result, Fleet):
+        found = list(summarize_fleet(with_short_names(result)[0]).findings)
+    else:
+        found = findings(result)
     invalid = [finding for finding in found if finding.severity is Severity.INVALID]
     if output_format in WITHOUT_FINDINGS:
         for finding in (*invalid, *(f for f in found if f.code in {PARTIAL, UNIT})):

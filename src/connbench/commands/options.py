@@ -645,7 +645,7 @@ wide_option = option(
     Section.OUTPUT,
     "--wide",
     is_flag=True,
-    help="Show p99 and errors, too, at each level of a profile; every host of several.",
+    help="Show p99 and errors, too, at each level of a profile.",
 )
 
 _PROFILE = (

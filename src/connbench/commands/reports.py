@@ -270,8 +270,15 @@ class FleetReport:
 
     @property
     def results(self) -> list[Result]:
-        """Those of the hosts that measured something."""
-        return self.fleet.results
+        """Those of the hosts that measured something, with the names that the report has."""
+        return self.short.results
+
+    @property
+    def short(self) -> Fleet:
+        """The fleet, with names of hosts without the domain that all of them have."""
+        from connbench.results.fleet_file import with_short_names
+
+        return with_short_names(self.fleet)[0]
 
     def write(self, output_format: str, thresholds: Sequence[Expression] = ()) -> str:
         """The results of the hosts in a format.
@@ -298,7 +305,7 @@ class FleetReport:
         """Which host is slow or ran out of ports, and why."""
         from connbench.report.fleet_report import verdict
 
-        return verdict(self.fleet)
+        return verdict(self.short)
 
     def tables(self) -> list[Table]:
         """The tables of every strategy, with every host."""
@@ -314,7 +321,7 @@ class FleetReport:
         from connbench.report.html.figures import of_fleet
         from connbench.report.html.page import Opening
 
-        found = summarize_fleet(self.fleet)
+        found = summarize_fleet(self.short)
         return Opening(self.verdict(), of_fleet(found), page_title(self.fleet), merge_alike(found.findings))
 
 

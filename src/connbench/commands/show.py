@@ -19,7 +19,6 @@ from connbench.commands.options import (
     format_option,
     page_option,
     unit_option,
-    wide_option,
 )
 from connbench.commands.reports import FleetReport, RunReport, report_of
 from connbench.commands.result_writer import Stdout, check_page, each, write_page
@@ -45,7 +44,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print a sweep, a profile or a reproduction as a run: strategy by strategy; of several hosts, host by host.",
 )
-@wide_option
+@option(
+    Section.OUTPUT,
+    "--wide",
+    is_flag=True,
+    help="Show p99 and errors, too, at each level of a profile, or every host of several.",
+)
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
 @fail_if_option()
 @kselftest_option

@@ -38,7 +38,7 @@ from connbench.report.comparison_report import (
 )
 from connbench.report.json import fleet_document, json_text
 from connbench.report.run_report import conditions, kernel_name, times_of_search
-from connbench.results.fleet_file import Fleet
+from connbench.results.fleet_file import Fleet, with_short_names
 from connbench.safe_text import printable
 from connbench.samples import NO_PORT_FREE, TIMED_OUT
 from connbench.units import count, counted, duration, format_measured_rate
@@ -52,6 +52,9 @@ MOST_NAMED = 4
 
 MOST_REASONS = 3
 """Differences between two hosts that a sentence names."""
+
+LONGEST_HEADER = 24
+"""Characters of a column's name that leave room for all columns on a terminal."""
 
 UNEVEN = 0.8
 """A host that makes fewer connections a second than this share of the other hosts' median is called slow."""
@@ -77,11 +80,12 @@ def report_blocks(fleet: Fleet, most: int | None = None) -> list[Block]:
         fleet: What was measured.
         most: Hosts that a table shows, the slowest ones; None for all.
     """
-    found = summarize_fleet(fleet)
+    short, domain = with_short_names(fleet)
+    found = summarize_fleet(short)
     blocks: list[Block] = [
         Heading(f"connbench: {_hosts_in_words(fleet)}"),
-        Lines(_conditions(found)),
-        Verdict(verdict(fleet)),
+        Lines([*([_without(domain)] if domain else []), *_conditions(found)]),
+        Verdict(verdict(short)),
     ]
     for one in found.strategies:
         blocks.append(Heading(f"{one.strategy.label}:", f"{one.strategy.label}:"))
@@ -92,14 +96,21 @@ def report_blocks(fleet: Fleet, most: int | None = None) -> list[Block]:
 
 def tables(fleet: Fleet) -> list[Table]:
     """The tables of every strategy, with every host and a title, for a page."""
-    found = summarize_fleet(fleet)
-    made = []
+    short, domain = with_short_names(fleet)
+    found = summarize_fleet(short)
+    named = (_without(domain),) if domain else ()
+    made: list[Table] = []
     for one in found.strategies:
         place = f"{one.strategy.label}: " if len(found.strategies) > 1 else ""
         for title, table in _tables(found, one, None).items():
-            remarks = (*table.remarks, *(_in_all_lines(one) if title == BY_HOST else ()))
+            more = _in_all_lines(one) if title == BY_HOST else ()
+            remarks = (*table.remarks, *more, *(() if made else named))
             made.append(replace(table, title=f"{place}{title}" if place else title.capitalize(), remarks=remarks))
     return made
+
+
+def _without(domain: str) -> str:
+    return f"names of hosts are without {domain}"
 
 
 def page_title(fleet: Fleet) -> str:
@@ -232,7 +243,7 @@ def _together_table(one: StrategyOfFleet, shown: Sequence[HostFigures], in_all: 
         )
     failed = sum(host.summary.failed for host in one.hosts)
     rows.append(("all hosts", _rate(in_all.rate), count(in_all.peak), "-", "-", "-", count(failed), "-"))
-    header = ("host", "conn/s", "most open", f"{'acquire ' * one.strategy.searches_in_bind}p99")
+    header = ("host", "conn/s", "peak open", f"{'acquire ' * one.strategy.searches_in_bind}p99")
     return Table((*header, "knee", "knee after", "errors", "begins"), rows)
 
 
@@ -268,8 +279,15 @@ def _against_first(one: StrategyOfFleet, shown: Sequence[HostFigures], first: st
         if figure:
             few = few or figure.verdict is ChangeVerdict.UNDETERMINED
             rows.append((host.host, *change_in_words(figure, is_share=False), str(figure.verdict)))
-    header = (f"against {first}", _judged_words(one.strategy), f"{CONFIDENCE:.0%} interval", "verdict")
-    remarks = [f"a verdict needs {FEWEST} complete rounds of each host"] * few
+    heading = f"against {first}"
+    header = (
+        heading if len(heading) <= LONGEST_HEADER else "host",
+        _judged_words(one.strategy),
+        f"{CONFIDENCE:.0%} interval",
+        "verdict",
+    )
+    remarks = [heading] * (header[0] != heading)
+    remarks += [f"a verdict needs {FEWEST} complete rounds of each host"] * few
     others = [f"{host.host} {words}" for host in shown if (words := _others(host.against_first, name))]
     remarks += [f"other figures that differ: {'; '.join(others)}"] if others else []
     return Table(header, rows, words=(len(header) - 1,), remarks=tuple(remarks))
@@ -324,9 +342,12 @@ def _unusable(found: FleetSummary) -> Iterator[str]:
 
 def _of_lost_hosts(fleet: Fleet) -> Iterator[str]:
     """Hosts without a result, and those with a part of one."""
-    nothing = [host.name for host in fleet.hosts if not host.is_measured]
+    nothing = [host.name for host in fleet.hosts if not host.is_measured and not host.left_out]
     if nothing:
         yield f"{_named(nothing)} measured nothing."
+    left_out = [host.name for host in fleet.hosts if not host.is_measured and host.left_out]
+    if left_out:
+        yield f"{_named(left_out)} {'was' if len(left_out) == 1 else 'were'} left out."
     early = [
         host.name for host in fleet.hosts if host.result and host.is_measured and (host.fault or host.result.is_partial)
     ]
@@ -406,16 +427,22 @@ def _slowest(
         f"{_times(figure)} that of {first}{sure}."
     )
     yield _why(found, host.host, first)
+    if others := [name for name in dict.fromkeys(one[0].host for one in slower) if name != host.host]:
+        yield f"{_named(others)} {'is' if len(others) == 1 else 'are'} slower than {first}, too."
 
 
 def _why(found: FleetSummary, host: str, first: str) -> str:
-    differences = [d for d in found.differences[host] if d.severity is Severity.WARNING and d.base and d.new]
-    reasons = [f"{one.what} ({one.new}, and {one.base} on {first})" for one in differences[:MOST_REASONS]]
-    if len(differences) > MOST_REASONS:
-        reasons.append(f"{len(differences) - MOST_REASONS} more")
+    reasons = _reasons(found, host, first)
     if not reasons:
         return f"Nothing that connbench records of {host} and {first} differs and would explain it."
     return f"{host} differs from {first} in {listed(reasons)}."
+
+
+def _reasons(found: FleetSummary, host: str, first: str) -> list[str]:
+    """In what a host differs from the first one, so far as that may explain its times."""
+    differences = [d for d in found.differences[host] if d.severity is Severity.WARNING and d.base and d.new]
+    reasons = [f"{one.what} ({one.new}, and {one.base} on {first})" for one in differences[:MOST_REASONS]]
+    return reasons + [f"{len(differences) - MOST_REASONS} more"] * (len(differences) > MOST_REASONS)
 
 
 def _blocked(found: FleetSummary) -> dict[str, Comparison]:
@@ -439,24 +466,24 @@ def _of_together(found: FleetSummary) -> Iterator[str]:
     measured = [(one, one.in_all) for one in found.strategies if one.in_all]
     number = counted(len(found.fleet.results), "host")
     made = [
-        f"{one.strategy.label} made {_rate(in_all.rate)} connections/s and had at most {count(in_all.peak)} open"
+        f"{one.strategy.label} made {_rate(in_all.rate)} connections/s, at most {count(in_all.peak)} open"
         for one, in_all in measured
         if in_all.rate is not None
     ]
     if made:
-        shown = listed([*made[:MOST_REASONS], *([f"{len(made) - MOST_REASONS} more settings"] * (len(made) > 3))])
+        more = [f"{counted(len(made) - MOST_REASONS, 'setting')} more are above"] * (len(made) > MOST_REASONS)
+        shown = "; ".join([*made[:MOST_REASONS], *more])
         least = min(in_all.overlap for _, in_all in measured)
         yield f"{number} together: {shown}; all hosts ran for {least * 100:.0f} % of the time."
     apart = [one.strategy.label for one, in_all in measured if in_all.rate is None]
     if apart:
         yield f"With {listed(apart)} the {number} never all ran at the same time: there is no rate of all together."
     for one, in_all in measured:
-        yield from _exhausted(one, in_all, len(measured) > 1)
-    for one, _ in measured:
-        yield from _uneven(found, one, len(measured) > 1)
+        yield from _exhausted(one, in_all, is_named=len(measured) > 1)
+    yield from _uneven(found, [one for one, _ in measured])
 
 
-def _exhausted(one: StrategyOfFleet, in_all: InAll, is_named: bool) -> Iterator[str]:
+def _exhausted(one: StrategyOfFleet, in_all: InAll, *, is_named: bool) -> Iterator[str]:
     """The hosts that found no port of their own, and those whose SYNs were lost on the way."""
     place = f"With {one.strategy.label} " if is_named else ""
     without = {host.host: sum(n for name, n in host.summary.errors.items() if name in NO_PORT) for host in one.hosts}
@@ -473,23 +500,30 @@ def _exhausted(one: StrategyOfFleet, in_all: InAll, is_named: bool) -> Iterator[
         )
 
 
-def _uneven(found: FleetSummary, one: StrategyOfFleet, is_named: bool) -> Iterator[str]:
-    """The slowest host if it stands out, with what it differs in; else how much alike the hosts are."""
-    rates = [(host.rate, host.host) for host in one.hosts if host.rate is not None]
-    if len(rates) < 2:
-        return
-    place = f"With {one.strategy.label} " if is_named else ""
-    (lowest, name), *others = sorted(rates)
-    middle = median(rate for rate, _ in others)
-    if lowest >= UNEVEN * middle:
-        span = f"{_rate(lowest)} to {_rate(max(rates)[0])} connections/s"
-        yield f"{place}{'the' if place else 'The'} hosts are alike: each made {span}."
-        return
-    yield f"{place}{name} is the slowest: {_rate(lowest)} connections/s, and the others' median is {_rate(middle)}."
+def _uneven(found: FleetSummary, strategies: Sequence[StrategyOfFleet]) -> Iterator[str]:
+    """The slowest host of each strategy if it stands out, with what it differs in; else how much alike they are."""
+    alike = []
+    slow: dict[str, None] = {}
+    for one in strategies:
+        rates = sorted((host.rate, host.host) for host in one.hosts if host.rate is not None)
+        if len(rates) < 2:
+            continue
+        (lowest, name), *others = rates
+        middle = median(rate for rate, _ in others)
+        if lowest >= UNEVEN * middle:
+            alike.append(f"with {one.strategy.label} each made {_rate(lowest)} to {_rate(rates[-1][0])} connections/s")
+        else:
+            slow[name] = None
+            yield (
+                f"With {one.strategy.label} {name} is the slowest: {_rate(lowest)} connections/s, where the median of "
+                f"the others is {_rate(middle)}."
+            )
+    if alike:
+        yield f"The hosts are alike: {', '.join(alike[:MOST_REASONS])}."
     first = found.fleet.results[0].name
-    other = name if name != first else others[-1][1]
-    if any(d.severity is Severity.WARNING and d.base and d.new for d in found.differences[other]):
-        yield _why(found, other, first)
+    for name in slow:
+        if name != first and _reasons(found, name, first):
+            yield _why(found, name, first)
 
 
 # ---- two fleets
@@ -549,7 +583,7 @@ def _comparison_table(label: str, compared: Sequence[tuple[str, StrategyComparis
     remarks = [f"a verdict needs {FEWEST} complete rounds of each"] * few
     others = [f"{host} {words}" for host, one in compared if (words := _others(one, name))]
     remarks += [f"other figures that differ: {'; '.join(others)}"] if others else []
-    title = f"{label}, {_judged_words(compared[0][1].strategy)}:"
+    title = f"{label}, {_judged_words(compared[0][1].strategy)}"
     return Table(("host", *HEADER[1:]), rows, title, words=(len(HEADER) - 1,), remarks=tuple(remarks))
 
 
@@ -669,7 +703,7 @@ def _strategy(one: StrategyOfFleet) -> dict[str, Any]:
             "whole_ns": one.in_all.whole_ns,
             "overlap_share": one.in_all.overlap,
             "connections_per_s": one.in_all.rate,
-            "most_open": one.in_all.peak,
+            "peak_open": one.in_all.peak,
             "start_spreads_ns": one.in_all.spreads_ns,
             "open_at_loss": one.in_all.open_at_loss,
         },
@@ -694,7 +728,7 @@ def _host(host: HostFigures) -> dict[str, Any]:
         "round_total_ns": host.summary.round_total_ns or None,
         "acquire_per_connection_ns": host.cost_ns,
         "connections_per_s": host.rate,
-        "most_open": host.peak,
+        "peak_open": host.peak,
         "begins_after_ns": host.start_ns,
         "knee_after_ns": host.knee_ns,
         "lost": host.lost,

@@ -79,7 +79,7 @@ class _FleetCollector:
 def _in_all(fleet: Fleet) -> Iterator[Metric]:
     """What the hosts did together, and which of them measured nothing."""
     rate = _gauge("connbench_fleet_connections_per_second", "Connections a second of all hosts while all of them ran.")
-    peak = _gauge("connbench_fleet_most_open", "The most connections that all hosts had open at the same time.")
+    peak = _gauge("connbench_fleet_peak_open", "The most connections that all hosts had open at the same time.")
     overlap = _gauge("connbench_fleet_overlap_ratio", "Share of the time in which all hosts ran.")
     measured = _gauge("connbench_fleet_measured", "1 if the host measured something, 0 if not.", ["host"])
     for one in summarize_fleet(fleet).strategies:

@@ -11,6 +11,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Annotated, Any
 
@@ -122,6 +123,26 @@ def results_of(measured: Iterable[Result | Fleet]) -> list[Result]:
         else:
             found += (replace(r, name=f"{r.name} in {PurePath(one.name).name}") for r in one.results)
     return found
+
+
+@lru_cache(maxsize=2)
+def with_short_names(fleet: Fleet) -> tuple[Fleet, str]:
+    """A fleet whose hosts have names without the domain that all of them have; and that domain, empty without one.
+
+    `a.example.com` and `b.example.com` are `a` and `b` in `.example.com`. The last two that were asked for are kept.
+    """
+    labels = [host.name.split(".") for host in fleet.hosts]
+    shortest = min(map(len, labels))
+    shared = next((n for n in range(shortest - 1) if len({some[-n - 1] for some in labels}) > 1), shortest - 1)
+    domain = "".join(f".{label}" for label in labels[0][len(labels[0]) - shared :])
+    if len(labels) == 1 or not any(map(str.isalpha, domain)):  # those of addresses are no domain
+        return fleet, ""
+    names = [host.name.removesuffix(domain) for host in fleet.hosts]
+    hosts = (
+        replace(host, name=name, result=host.result and replace(host.result, name=name))
+        for host, name in zip(fleet.hosts, names, strict=True)
+    )
+    return replace(fleet, hosts=tuple(hosts)), domain
 
 
 def check_host(name: str) -> None:
