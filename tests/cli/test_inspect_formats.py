@@ -66,8 +66,10 @@ def test_each_format_counts_the_same_connections(target: int) -> None:
 
 def test_the_formats_are_those_of_the_help() -> None:
     """The help names each, and an unknown one is refused with them."""
-    assert "Print text, json, csv, markdown or prometheus." in " ".join(connbench("inspect", "--help").stdout.split())
-    assert set(FORMATS) == {"text", "json", "csv", "markdown", "prometheus"}
+    assert "Print text, json, csv, markdown, prometheus or openmetrics." in " ".join(
+        connbench("inspect", "--help").stdout.split()
+    )
+    assert set(FORMATS) == {"text", "json", "csv", "markdown", "prometheus", "openmetrics"}
     refused = in_process("inspect", "--format", "xml")
     assert refused.returncode == 2
     assert "xml" in refused.stderr

@@ -137,15 +137,6 @@ def test_metrics_are_for_the_textfile_collector(tmp_path: Path) -> None:
     assert {"connbench", "connbench_connect_seconds"} <= {family.name.removesuffix("_info") for family in families}
 
 
-def test_former_name_of_the_metrics_is_known(tmp_path: Path) -> None:
-    """Scripts that ask for openmetrics go on; help and errors name prometheus alone."""
-    path = saved(ONE, tmp_path / "r.json")
-    assert printed(path, "--format", "openmetrics") == printed(path, "--format", "prometheus")
-    for words in (in_process("report", path, "--format", "xml").stderr, printed("--help")):
-        assert "prometheus" in words
-        assert "openmetrics" not in words
-
-
 @pytest.mark.parametrize(("form", "title"), [("text", "==> {} <=="), ("talk", "==> {} <=="), ("markdown", "## {}")])
 def test_several_files_stand_under_their_names(form: str, title: str, tmp_path: Path) -> None:
     """Each result follows its file's name, in the order given, a blank line between."""
@@ -155,7 +146,7 @@ def test_several_files_stand_under_their_names(form: str, title: str, tmp_path: 
     assert printed(first, second, "--format", form) == "\n".join(parts)
 
 
-@pytest.mark.parametrize("form", ["json", "csv", "talk-csv", "prometheus"])
+@pytest.mark.parametrize("form", ["json", "csv", "talk-csv", "prometheus", "openmetrics"])
 def test_formats_for_programs_take_one_file(form: str, tmp_path: Path) -> None:
     """Other programs cannot read two documents in one stream: wrong usage, and nothing is printed."""
     path = saved(ONE, tmp_path / "a.json")

@@ -20,7 +20,7 @@ from connbench.findings import Finding, Severity
 from connbench.inspect import report
 from connbench.inspect.forecast import Forecast
 from connbench.inspect.inspection import Inspection, Model, inspect
-from connbench.inspect.metrics import prometheus
+from connbench.inspect.metrics import openmetrics, prometheus
 from connbench.inspect.path_gate import evaluate
 from connbench.inspect.rates import Rates
 from connbench.inspect.remedy import Remedy
@@ -403,7 +403,7 @@ def test_ports_that_no_search_can_choose_are_told() -> None:
     assert report.verdict(alone) == ("No path is short of ports: no outgoing connection has a port of 32768-60999.",)
 
 
-@pytest.mark.parametrize("write", [report.text, report.markdown, report.csv, prometheus, report.json])
+@pytest.mark.parametrize("write", [report.text, report.markdown, report.csv, prometheus, openmetrics, report.json])
 def test_words_of_others_are_safe_in_every_format(write: Callable[[Inspection], str]) -> None:
     """The name of a namespace or a file neither steers a terminal nor commands a CI runner."""
     hostile = "=a\x1b[2J\n::error ::x##[debug]"

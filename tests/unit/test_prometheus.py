@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from connbench.analysis.knee import find_knee
@@ -17,7 +20,8 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
 from connbench.model import StrategySpec
-from connbench.report.prometheus import prometheus
+from connbench.report.prometheus import fleet_openmetrics, openmetrics, prometheus
+from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.safe_text import printable
 from factories import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
@@ -193,6 +197,43 @@ def test_strategies_of_one_label_are_distinguished() -> None:
     assert labels == {"window 500", "window 500 (2)"}
 
 
+def as_openmetrics(text: str) -> list[Metric]:
+    """The families of a text, as the reference parser of OpenMetrics reads them; it refuses what is not allowed."""
+    assert text.endswith("# EOF\n")
+    families: list[Metric] = list(openmetrics_families(text))  # type: ignore[no-untyped-call]  # it has no types
+    return families
+
+
+def test_openmetrics_has_the_same_samples() -> None:
+    """With units in their metadata and the time of the run; without a time, or with none that is one, without it."""
+    result = replace(RESULT, environment=RESULT.environment | {"time": "2026-11-29T08:00:00+00:00"})
+    families = as_openmetrics(openmetrics(result))
+    samples = [sample for family in families for sample in family.samples]
+    assert {(one.name, frozenset(one.labels.items())): one.value for one in samples} == METRICS
+    assert {float(one.timestamp) for one in samples if one.timestamp} == {1795939200.0}
+    units = {family.name: family.unit for family in families}
+    assert (units["connbench_connect_seconds"], units["connbench_tries"]) == ("seconds", "")
+    assert units["connbench_knee_used_ratio"] == "ratio"
+    for time in (None, "yesterday"):
+        families = as_openmetrics(openmetrics(replace(RESULT, environment={"time": time})))
+        assert {sample.timestamp for family in families for sample in family.samples} == {None}
+
+
+def test_openmetrics_of_hosts_has_the_time_of_each() -> None:
+    """Each family once, with a label for the host; and the samples of all hosts together have no time."""
+    times = {"a": "2026-11-29T08:00:00+00:00", "b": "2026-11-29T08:01:00+00:00"}
+    hosts = [
+        HostRecord(name, replace(RESULT, name=name, environment=RESULT.environment | {"time": time}), None)
+        for name, time in times.items()
+    ]
+    [family] = [
+        one for one in as_openmetrics(fleet_openmetrics(Fleet(tuple(hosts)))) if one.name == "connbench_total_seconds"
+    ]
+    assert family.unit == "seconds"
+    found = {(sample.labels["host"], float(sample.timestamp or 0)) for sample in family.samples}
+    assert found == {("a", 1795939200.0), ("b", 1795939260.0)}
+
+
 def test_text_is_the_classic_format() -> None:
     """Lines end in a newline, with nothing but help, type and samples: no `# EOF`, no `_created`."""
     text = prometheus(RESULT)
@@ -210,6 +251,7 @@ def test_any_label_value_comes_back(text: str, special: str) -> None:
     result = result_of({StrategySpec(name): [round_of(samples_of([1000]))]})
     result.environment["kernel"] = name
     found = metrics_of(result)
+    assert as_openmetrics(openmetrics(result))
     assert {dict(labels)["strategy"] for metric, labels in found if metric == "connbench_tries_count"} == {
         printable(name)
     }

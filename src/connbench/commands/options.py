@@ -193,21 +193,16 @@ def _check_readable(_context: click.Context, _parameter: click.Parameter, files:
     return files
 
 
-_RENAMED = {"openmetrics": "prometheus"}
-"""Formats by a former name; help and errors do not list it."""
-
-
 class _Formats(Word):
-    """The formats of a command, under their present and their former names."""
+    """The formats of a command."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  # click's signature
-        """The present name of a format.
+        """The name of a format.
 
         Raises:
             EnvironmentFault: The library that makes this format is not installed.
         """
-        present = _RENAMED.get(value, value)
-        chosen = super().convert(present if present in self.choices else value, param, ctx)
+        chosen = super().convert(value, param, ctx)
         if chosen in FORMATS:  # other commands have some of these formats, too
             FORMATS[chosen].check(chosen)
         return chosen

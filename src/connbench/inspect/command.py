@@ -61,6 +61,7 @@ FORMATS = {
     "csv": Format("connbench.inspect.report", "csv", is_document=True),
     "markdown": Format("connbench.inspect.report", "markdown"),
     "prometheus": Format("connbench.inspect.metrics", "prometheus", is_document=True),
+    "openmetrics": Format("connbench.inspect.metrics", "openmetrics", is_document=True),
 }
 """Of an inspection."""
 TEXT = next(iter(FORMATS))

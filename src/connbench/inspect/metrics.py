@@ -14,6 +14,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import InfoMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition
 from prometheus_client.registry import Collector
 
 import connbench
@@ -25,9 +26,19 @@ from connbench.report.path_report import gauge, path_metrics
 
 def prometheus(inspection: Inspection) -> str:
     """The metrics in Prometheus's text format, without timestamps, which node_exporter would refuse."""
+    return generate_latest(_registered(inspection)).decode()
+
+
+def openmetrics(inspection: Inspection) -> str:
+    """The same metrics in OpenMetrics 1.0."""
+    text: bytes = exposition.generate_latest(_registered(inspection))  # type: ignore[no-untyped-call]  # it has no types
+    return text.decode()
+
+
+def _registered(inspection: Inspection) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(InspectionCollector(inspection))
-    return generate_latest(registry).decode()
+    return registry
 
 
 class InspectionCollector(Collector):

@@ -51,6 +51,7 @@ FORMATS = {
     "talk-csv": Format("connbench.results.talk_csv", "talk_rows", is_document=True),
     "markdown": Format("connbench.report.run_report", "markdown"),
     "prometheus": Format("connbench.report.prometheus", "prometheus", is_document=True, library="prometheus_client"),
+    "openmetrics": Format("connbench.report.prometheus", "openmetrics", is_document=True, library="prometheus_client"),
     "gobench": Format("connbench.report.benchmarks", "gobench", is_document=True),
     "bmf": Format("connbench.report.benchmarks", "bmf", is_document=True),
     "benchmark-action": Format("connbench.report.benchmarks", "benchmark_action", is_document=True),
@@ -80,6 +81,7 @@ FLEET_FORMATS = {
     "csv": Format("connbench.results.fleet_file", "fleet_rows", is_document=True),
     "markdown": Format("connbench.report.fleet_report", "markdown"),
     "prometheus": Format("connbench.report.prometheus", "fleet_prometheus", is_document=True),
+    "openmetrics": Format("connbench.report.prometheus", "fleet_openmetrics", is_document=True),
     "ktap": Format("connbench.report.ktap", "fleet_ktap", is_document=True),
 }
 """Of the results of several hosts: the talk's formats are of one."""

@@ -1,9 +1,10 @@
-"""Results for Prometheus: the classic text format, as node_exporter's textfile collector takes it."""
+"""Results for Prometheus: the classic text format, as node_exporter's textfile collector takes it, and OpenMetrics."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,21 +40,45 @@ def prometheus(result: Result) -> str:
     Times are in seconds, as Prometheus wants them. There are no timestamps, which node_exporter would refuse, and no
     series twice: strategies of the same label are numbered.
     """
-    # prometheus_client loads a web server, which nothing else here needs.
-    from prometheus_client import CollectorRegistry, generate_latest
+    return _exposed(_Collector(result))
 
-    registry = CollectorRegistry()
-    registry.register(_Collector(result))
-    return generate_latest(registry).decode()
+
+def openmetrics(result: Result) -> str:
+    """The same metrics in OpenMetrics 1.0, with units, and with the time of the run as the time of each sample.
+
+    So `promtool tsdb create-blocks-from openmetrics` can store them. Without a time, as of a CSV, samples have none.
+    """
+    return _exposed(_Collector(result), is_openmetrics=True)
 
 
 def fleet_prometheus(fleet: Fleet) -> str:
     """The metrics of each host with a label `host`, and those of all hosts together."""
-    from prometheus_client import CollectorRegistry, generate_latest
+    return _exposed(_FleetCollector(fleet))
 
+
+def fleet_openmetrics(fleet: Fleet) -> str:
+    """The same in OpenMetrics; each sample has the time of its host's run."""
+    return _exposed(_FleetCollector(fleet), is_openmetrics=True)
+
+
+def _exposed(collector: _Collector | _FleetCollector, *, is_openmetrics: bool = False) -> str:
+    """The text of the metrics; the classic format has neither times nor units."""
+    # prometheus_client loads a web server, which nothing else here needs.
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.openmetrics import exposition
+
+    collector.has_times = is_openmetrics
     registry = CollectorRegistry()
-    registry.register(_FleetCollector(fleet))
-    return generate_latest(registry).decode()
+    registry.register(collector)
+    return (exposition.generate_latest if is_openmetrics else generate_latest)(registry).decode()
+
+
+def _time_of(result: Result) -> float | None:
+    """When a result was measured, in seconds since 1970; None if it does not tell."""
+    try:
+        return datetime.fromisoformat(str(result.environment.get("time"))).timestamp()
+    except (ValueError, OverflowError, OSError):  # a file may have any text there
+        return None
 
 
 class _FleetCollector:
@@ -61,6 +86,7 @@ class _FleetCollector:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
+        self.has_times = False
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric, its samples in the order of the hosts."""
@@ -68,8 +94,9 @@ class _FleetCollector:
 
         metrics: dict[str, Metric] = {}
         for result in self.fleet.results:
-            for of_host in _Collector(result).collect():
-                metric = metrics.setdefault(of_host.name, Metric(of_host.name, of_host.documentation, of_host.type))
+            for of_host in _Collector(result, has_times=self.has_times).collect():
+                empty = Metric(of_host.name, of_host.documentation, of_host.type, of_host.unit)
+                metric = metrics.setdefault(of_host.name, empty)
                 for sample in of_host.samples:
                     metric.samples.append(sample._replace(labels={"host": result.name, **sample.labels}))
         yield from metrics.values()
@@ -96,11 +123,19 @@ def _in_all(fleet: Fleet) -> Iterator[Metric]:
 class _Collector:
     """The collector that prometheus_client calls for the metrics."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: Result, *, has_times: bool = False) -> None:
         self.result = result
+        self.has_times = has_times
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric, its samples in the order of the strategies."""
+        time = _time_of(self.result) if self.has_times else None
+        for metric in self._metrics():
+            if time is not None:
+                metric.samples = [sample._replace(timestamp=time) for sample in metric.samples]
+            yield metric
+
+    def _metrics(self) -> Iterator[Metric]:
         named = self.result.labelled
         yield _info(self.result)
         yield _latency(named)
@@ -223,7 +258,7 @@ def _tries(named: dict[str, StrategyResult]) -> Metric:
 def _histogram(name: str, documentation: str, labels: list[str] | None = None) -> HistogramMetricFamily:
     from prometheus_client.core import HistogramMetricFamily
 
-    return HistogramMetricFamily(name, documentation, labels=labels or ["strategy"])
+    return HistogramMetricFamily(name, documentation, labels=labels or ["strategy"], unit=_unit_of(name))
 
 
 def _add(
@@ -248,7 +283,12 @@ def _errors(named: dict[str, StrategyResult]) -> Metric:
 def _gauge(name: str, documentation: str, labels: list[str] | None = None) -> GaugeMetricFamily:
     from prometheus_client.core import GaugeMetricFamily
 
-    return GaugeMetricFamily(name, documentation, labels=labels or ["strategy"])
+    return GaugeMetricFamily(name, documentation, labels=labels or ["strategy"], unit=_unit_of(name))
+
+
+def _unit_of(name: str) -> str:
+    """The unit that ends the name of a metric; empty if it is a plain number."""
+    return next((unit for unit in ("seconds", "ratio") if name.endswith(f"_{unit}") and "_per_" not in name), "")
 
 
 def _totals(named: dict[str, StrategyResult]) -> Metric:
