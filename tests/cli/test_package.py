@@ -27,7 +27,7 @@ NOT_COMMITTED = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this checkout, for a build writes into it."""
     copy = tmp_path_factory.mktemp("checkout") / "connbench"
-    for folder in ("src", "tests", "scripts", "docs"):
+    for folder in ("src", "tests", "scripts", "docs", "examples"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=NOT_COMMITTED)
     for file in (path for path in ROOT.iterdir() if path.is_file()):
         shutil.copy2(file, copy)
@@ -98,6 +98,7 @@ def test_sdist_installs_and_runs(checkout: Path, tmp_path: Path, *, has_compiler
         "tests/conftest.py",
         "scripts/kernel-lab",
         "docs/ci.md",
+        "examples/c/client.c",
         "Makefile",
     }
 

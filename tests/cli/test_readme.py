@@ -102,7 +102,9 @@ def test_readme_links_to_pages() -> None:
     assert [target for target in re.findall(r"\]\(([^):]+)\)", PAGES["README.md"]) if "#" in target] == []
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples" / "README.md"], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page: Path) -> None:
     """Each relative link of a page names a file that is there, and a heading that is in it."""
     for target in re.findall(r"\]\(([^):]+)\)", page.read_text(encoding="utf-8")):

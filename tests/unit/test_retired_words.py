@@ -38,7 +38,9 @@ WORD = re.compile(rf"(?<![A-Za-z])({'|'.join(FORMS)})(?:s|S)?(?![a-z])")
 
 def files() -> list[Path]:
     """The project's own texts: code, help, messages, pages and documentation. The changelog names what was."""
-    folders = chain((ROOT / "src").rglob("*"), (ROOT / "scripts").rglob("*"), (ROOT / "tests").rglob("*.py"))
+    folders = chain(
+        *((ROOT / name).rglob("*") for name in ("src", "scripts", "examples")), (ROOT / "tests").rglob("*.py")
+    )
     pages = (*ROOT.glob("docs/*.md"), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")))
     kinds = {"", ".py", ".js", ".css", ".html", ".c", ".h", ".bt", ".md", ".toml"}
     found = [path for path in (*folders, *pages) if path.suffix in kinds and "__pycache__" not in path.parts]
