@@ -231,7 +231,8 @@ def test_formats_of_one_host_are_refused(name: str) -> None:
     with pytest.raises(UsageError) as refusal:
         report.write(name)
     assert refusal.value.message == f"--format {name} is of one host, and f.json is of several"
-    assert refusal.value.hint == "use text, json, csv, markdown or prometheus"
+    assert refusal.value.hint.startswith("use text, json, csv, ")
+    assert name not in refusal.value.hint
 
 
 def test_blocks_print_each_host_as_a_run() -> None:
