@@ -45,7 +45,7 @@ from connbench.linux.process import die_with_parent, unshare
 from connbench.model import Namespace, PortRange
 from faulty_host import CLONE_NEWNS, mount
 from required_programs import PATH, program, require
-from run_connbench import COMMAND, HANG_S, MARK, REACHABLE, children, wait_until
+from run_connbench import COMMAND, HANG_S, REACHABLE, children, wait_until
 
 CLONE_NEWPID = 0x20000000
 BRIDGE, SERVER, ROUTER = "bridge0", "server", "router"
@@ -63,9 +63,9 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 StrictModes no
 UsePAM no
+Subsystem sftp internal-sftp
 PidFile none
 MaxStartups 100
-Subsystem sftp internal-sftp
 """
 SSH_CONFIG = """
 IdentityFile {home}/.ssh/id_ed25519
@@ -149,9 +149,9 @@ class Hosts:
         """A command line that runs these words on the machine, or on one of its hosts."""
         own = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         inside = ["nsenter", "--target", str(self.first), *own, "--mount", "--net", "--pid"]
-        mark, home = MARK, self.folder / "home"
+        variables = {"HOME": str(self.folder / "home"), "PATH": PATH} | variables
         given = [f"{name}={value}" for name, value in variables.items()]
-        setting = ["env", f"--chdir={self.folder}", "--unset=TMPDIR", mark, f"HOME={home}", f"PATH={PATH}", *given]
+        setting = ["env", f"--chdir={self.folder}", "--unset=TMPDIR", *given]
         return [*inside, *setting, *(["ip", "netns", "exec", on] if on else []), *words]
 
     def run(self, *words: str, on: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
@@ -167,7 +167,10 @@ class Hosts:
 
     @contextmanager
     def started(self, *words: str, on: str = "", **variables: str) -> Iterator[Controller]:
-        """A command that runs meanwhile; what is left of it is killed after the body."""
+        """A command that runs meanwhile; what is left of it is killed after the body.
+
+        It does not count as a process that a test started: `left` finds what is left of it.
+        """
         process = subprocess.Popen(
             self.command(*words, on=on, **variables),
             stdin=subprocess.DEVNULL,
@@ -175,6 +178,7 @@ class Hosts:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=_unmarked(),
         )
         try:
             wait_until(lambda: children(process.pid) or process.poll() is not None, f"{words[0]} has started")
@@ -282,6 +286,11 @@ def is_listening(pid: int, port: int) -> bool:
     return any(one[3] == "0A" and int(one[1].rpartition(":")[2], 16) == port for one in fields)
 
 
+def _unmarked() -> dict[str, str]:
+    """An environment without the mark of what a test starts, for what lives longer than one."""
+    return {name: value for name, value in os.environ.items() if name not in {"CONNBENCH_TESTS", "TMPDIR"}}
+
+
 def _namespace(process: Path, kind: str) -> int:
     return (process / "ns" / kind).stat().st_ino
 
@@ -310,8 +319,7 @@ def fleet_of(folder: Path, clients: int = 3, *, ssh: bool = False, nat_ports: st
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What the machine runs is no process of a test: `left` finds that, with or without a mark.
-        env={name: value for name, value in os.environ.items() if name not in {"CONNBENCH_TESTS", "TMPDIR"}},
+        env=_unmarked(),
     )
     try:
         assert process.stdout
