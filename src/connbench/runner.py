@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-
-import numpy as np
-
-from connbench import samples
-from connbench.engine.launcher import Outcome, run_round
 from connbench.interrupts import Interrupts
-from connbench.linux.process import usable_cpus
-from connbench.model import Plan, RoundPlan, StrategySpec
-from connbench.model.round_report import RoundReport
+from connbench.model import Plan
+from connbench.model.round_report import Measured
 from connbench.results.result import Result, Round, samples_class
-
-RECENT = 1000
-"""The number of attempts whose mean the progress shows."""
+from connbench.rounds import OnProgress, OnRound, Start, run_rounds
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The progress of a phase.
-
-    Attributes:
-        plan: The round, in that phase.
-        done: The attempts that are finished.
-        recent_mean_ns: The mean connect() time of about the last thousand of them, in ns.
-    """
-
-    plan: RoundPlan
-    done: int
-    recent_mean_ns: float
-
-
-OnProgress = Callable[[Progress], None]
-OnRound = Callable[[RoundPlan], None]
-Start = Callable[[RoundPlan], int]
-
-
-def run(
+def run(  # those of `run_rounds`
     plan: Plan,
     result: Result,
     on_progress: OnProgress,
@@ -54,92 +22,17 @@ def run(
     Args:
         plan: What to run.
         result: Each round that has samples is added to it.
-        on_progress: Called about five times a second while a round runs.
+        on_progress: See `connbench.rounds.run_rounds`, as for the others.
         on_round: Called after each round that has samples, once the result has it.
         interrupts: Checked before each round, and about five times a second.
-        start: Called for each round once its engine is ready to begin; returns the instant at which it begins, in ns of
-            CLOCK_REALTIME. It may raise ConnbenchError: then the round ends without attempts. None: rounds begin when
-            the plan says, or at once.
+        start: Says for each round when it begins.
 
     Raises:
         ConnbenchError: A round could not begin, ended early by a fault, or was interrupted.
     """
-    for number in range(1, plan.rounds + 1):
-        for strategy in plan.strategies:
-            interrupts.check()
-            round_plan = RoundPlan(plan, strategy, number, waits=start is not None)
-            with _off_cpus(round_plan.cpus):
-                _run_one(result, round_plan, on_progress, on_round, interrupts, start or (lambda _: 0))
 
+    def add(one: Measured) -> None:
+        measured = samples_class(one.strategy).from_memory(one.descriptor, one.total, one.rows)
+        result.add(one.strategy, Round(one.number, measured, one.report, one.fault))
 
-def _run_one(
-    result: Result,
-    plan: RoundPlan,
-    on_progress: OnProgress,
-    on_round: OnRound,
-    interrupts: Interrupts,
-    start: Start,
-) -> None:
-    rows = plan.rows
-    descriptor = samples.create(rows)
-    try:
-        view = samples.views(samples.attach(descriptor, rows), rows)
-
-        def tick() -> None:
-            interrupts.check()
-            on_progress(_progress(plan, view))
-
-        outcome = run_round(plan, descriptor, tick, lambda: start(plan))
-        for spec, measured in _by_phase(plan, descriptor, outcome):
-            result.add(spec, measured)
-    finally:
-        os.close(descriptor)
-    on_round(plan)
-    if outcome.fault:
-        raise outcome.fault
-
-
-def _by_phase(plan: RoundPlan, descriptor: int, outcome: Outcome) -> list[tuple[StrategySpec, Round]]:
-    """The samples and report of each phase that began; the last of them has the fault, if there was one."""
-    left: list[tuple[StrategySpec, Round]] = []
-    reports = iter(outcome.reports)
-    for spec in plan.strategy.phases:
-        rows = plan.rows_of(spec.phase)
-        measured = samples_class(spec).from_memory(descriptor, plan.rows, rows)
-        left.append((spec, Round(plan.number, measured, next(reports, RoundReport()))))
-        if len(measured) < len(rows):
-            break
-    spec, last = left[-1]
-    left[-1] = spec, replace(last, fault=outcome.fault)
-    return left
-
-
-def _progress(plan: RoundPlan, view: dict[str, memoryview]) -> Progress:
-    """The progress of the last phase that has a finished attempt."""
-    progress = Progress(plan, 0, 0.0)
-    for phase in plan.strategy.phases:
-        clients = [(rows.start, samples.count_done(view["tries"], rows)) for rows in plan.rows_of_clients(phase.phase)]
-        done = sum(count for _, count in clients)
-        if not done:
-            break
-        part = max(1, RECENT // len(clients))
-        recent = [np.asarray(view["connect_ns"][first + max(0, n - part) : first + n]) for first, n in clients]
-        progress = Progress(plan.in_phase(phase.phase), done, float(np.concatenate(recent).mean()))
-    return progress
-
-
-@contextmanager
-def _off_cpus(cpus: frozenset[int]) -> Iterator[None]:
-    """Keep this process and the engine off the measured CPUs, if there are others; the workers move to those."""
-    usable = usable_cpus()
-    others = usable - cpus
-    if not cpus or not others:
-        yield
-        return
-    with suppress(OSError):
-        os.sched_setaffinity(0, others)
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # a cpuset may have become smaller meanwhile
-            os.sched_setaffinity(0, usable)
+    run_rounds(plan, add, on_progress, on_round, interrupts, start)

@@ -19,7 +19,7 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.planner.planner import why_no_c_loop
 from connbench.results.csv_file import HEADER
-from connbench.results.json_file import SCHEMA
+from connbench.results.plain_document import SCHEMA
 from run_connbench import command_line, connbench, in_process, needs_port_range, read_terminal
 
 SMALL = ("run", "-n", "64", "--port-range", "40000-40063")

@@ -12,12 +12,16 @@ import pytest
 
 from connbench.analysis.soundness import findings
 from connbench.errors import Interrupted, TargetError
-from connbench.findings import Severity
+from connbench.findings import Finding, Severity
 from connbench.interrupts import Interrupts
 from connbench.linux import sysctl
 from connbench.model import Churn, Endpoint, Listener, Load, Namespace, Profile, RoundPlan
-from connbench.results.result import Result
-from connbench.runner import Progress, run
+from connbench.model.round_report import Measured
+from connbench.results.json_file import read_json
+from connbench.results.plain_document import PlainResult
+from connbench.results.result import Result, Round, samples_class
+from connbench.rounds import Progress, run_rounds
+from connbench.runner import run
 from run_connbench import make_plan, measure, spec, started_here
 
 
@@ -62,6 +66,35 @@ def test_strategies_take_turns_within_a_round() -> None:
         Interrupts(),
     )
     assert order == [(1, "plain"), (1, "bind"), (2, "plain"), (2, "bind")]
+
+
+def test_plain_document_is_the_same_result() -> None:
+    """What the standard library writes is read as the same plan, attempts, reports and fault of a stopped run."""
+    churned = replace(spec("plain"), load=Load(concurrency=2, churn=Churn(10)))
+    plan = make_plan(churned, 16, 8, strategies=(churned, spec("bind")), rounds=2)
+    result, known = Result(plan, {"kernel": "6.1"}), [Finding("netns", Severity.NOTE, "said", "heard")]
+    plain, interrupts = PlainResult(plan, {"kernel": "6.1"}, known), Interrupts()
+
+    def add(measured: Measured) -> None:
+        plain.add(measured)
+        samples = samples_class(measured.strategy).from_memory(measured.descriptor, measured.total, measured.rows)
+        result.add(measured.strategy, Round(measured.number, samples, measured.report, measured.fault))
+
+    def stop(done: RoundPlan) -> None:
+        interrupts.is_pending, interrupts.number = done.number == 2, signal.SIGINT
+
+    with pytest.raises(Interrupted):
+        run_rounds(plan, add, lambda _: None, stop, interrupts)
+    read = read_json(b"".join(plain.pieces()), "it")
+    assert (read.plan, list(read.known)) == (plan, known)
+    assert plain.attempts == sum(len(one.samples) for rounds in result.rounds.values() for one in rounds)
+    assert list(read.rounds) == list(result.rounds)
+    for rounds, there in zip(result.rounds.values(), read.rounds.values(), strict=True):
+        for one, other in zip(rounds, there, strict=True):
+            assert (one.number, one.report, str(one.fault)) == (other.number, other.report, str(other.fault))
+            assert [values.tolist() for values in one.samples.columns.values()] == [
+                values.tolist() for values in other.samples.columns.values()
+            ]
 
 
 def test_progress_counts_up_to_what_is_done() -> None:

@@ -29,6 +29,7 @@ LAYERS = (
     {"advise", "calibrate", "fleet", "inspect", "reproduce", "serve", "trace"},
     {"commands"},
     {"advice", "runner", "report", "planner"},
+    {"rounds"},
     {"engine", "analysis", "portmodel"},
     {"host", "results"},
     {"draws"},

@@ -17,7 +17,8 @@ from connbench.errors import InputError, Interrupted
 from connbench.model import Link, Load, Loop, StrategySpec
 from connbench.report.formats import FORMATS
 from connbench.results import json_file
-from connbench.results.json_file import SCHEMA, read_json
+from connbench.results.json_file import read_json
+from connbench.results.plain_document import SCHEMA
 from connbench.results.result import Origin, Result, Round
 from connbench.results.talk_csv import read_talk_csv
 from connbench.samples import COLUMNS

@@ -20,8 +20,9 @@ from connbench.model.round_report import RoundReport
 from connbench.report.formats import FORMATS
 from connbench.report.json import json_document
 from connbench.results.csv_file import read_csv
-from connbench.results.json_file import SCHEMA, read_json
+from connbench.results.json_file import read_json
 from connbench.results.output_file import SUFFIXES
+from connbench.results.plain_document import SCHEMA
 from connbench.results.result import Result, Samples
 from connbench.results.talk_csv import read_talk_csv
 from connbench.samples import COLUMNS

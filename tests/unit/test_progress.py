@@ -8,7 +8,7 @@ import pytest
 
 from connbench.commands.progress import Bar, Forecast, attempts, cut, details, round_name, turn_name
 from connbench.model import Churn, Load, Phase, Placement, Plan, RoundPlan, StrategySpec
-from connbench.runner import Progress
+from connbench.rounds import Progress
 from factories import PLAIN, PLAN, WINDOW
 
 

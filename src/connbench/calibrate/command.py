@@ -34,7 +34,7 @@ from connbench.strategies import BASELINE
 
 if TYPE_CHECKING:
     from connbench.results.output_file import Output
-    from connbench.runner import OnProgress
+    from connbench.rounds import OnProgress
 
 
 @click.command("calibrate", cls=Command)

@@ -13,7 +13,8 @@ from connbench.model import Plan, Protocol
 from connbench.portmodel.calibration import Calibration
 from connbench.portmodel.prediction import predict_result
 from connbench.results.result import Result
-from connbench.runner import OnProgress, run
+from connbench.rounds import OnProgress
+from connbench.runner import run
 
 ORIGIN = "connbench calibrate"
 

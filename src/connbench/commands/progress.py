@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from connbench.model import Plan, RoundPlan, StrategySpec
-    from connbench.runner import Progress
+    from connbench.rounds import Progress
 
 ECHO = 2
 """Free columns at the end of the last line, for the ^C that a terminal echoes."""
@@ -193,7 +193,7 @@ def attempts(progress: Progress) -> str:
 
 def details(progress: Progress, seconds: tuple[float, bool] | None) -> Iterator[str]:
     """The recent mean time of connect(), and the time left; `seconds` is that of `Forecast`."""
-    from connbench.runner import RECENT
+    from connbench.rounds import RECENT
     from connbench.units import duration, elapsed
 
     if progress.done:

@@ -71,13 +71,10 @@ def begin(plan: Plan, known: Iterable[Finding]) -> Result:
         warn(finding)
     if plan.start_at_us is not None:
         print_message(f"the first turn begins at {instant(plan.start_at_us)}")
-    return empty_result(plan, already_printed, command_line())
-
-
-def empty_result(plan: Plan, known: Iterable[Finding], command: str) -> Result:
-    """A result without rounds, with the environment as it is now, and `command` as the command that measures it."""
     return Result(
-        plan, environment.collect(plan.cpus) | {"command": command}, (*known, *checks.findings_at_start(plan))
+        plan,
+        environment.collect(plan.cpus) | {"command": command_line()},
+        (*already_printed, *checks.findings_at_start(plan)),
     )
 
 

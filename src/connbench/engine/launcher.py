@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-import msgspec
-
 from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted
 from connbench.interrupts import BlockedSignals
 from connbench.linux.faults import advice_for_errno, fault_from_dict, fault_of, fault_of_end
 from connbench.model import RoundPlan
+from connbench.model.rebuild import rebuilt
 from connbench.model.round_report import RoundReport
 from connbench.samples import stop_flag
 
@@ -170,9 +169,9 @@ def _apply(message: dict[str, Any], outcome: Outcome) -> None:
         case "waiting":
             outcome.is_waiting = True
         case "measured":
-            outcome.reports.insert(-1, msgspec.convert(message["report"], RoundReport))
+            outcome.reports.insert(-1, rebuilt(RoundReport, message["report"]))
         case "finished":
-            outcome.reports = msgspec.convert(message["reports"], list[RoundReport])
+            outcome.reports = [rebuilt(RoundReport, one) for one in message["reports"]]
         case "failed" if outcome.fault is None:
             outcome.fault = fault_from_dict(message)
 

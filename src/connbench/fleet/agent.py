@@ -32,11 +32,11 @@ from connbench.fleet.protocol import (
     SILENCE_S,
     Done,
     End,
-    Event,
     Failed,
     FaultRecord,
     Go,
     Hello,
+    OneEvent,
     OneOrder,
     Ping,
     PlanOrder,
@@ -50,17 +50,19 @@ from connbench.fleet.protocol import (
     encode,
     signal_of,
 )
+from connbench.host import checks, environment
 from connbench.linux.faults import fault_of
 from connbench.model import RoundPlan
 from connbench.planner.planner import make_plan
 from connbench.results.output_file import GZIP_LEVEL
+from connbench.results.plain_document import PlainResult
+from connbench.rounds import run_rounds
 
 if TYPE_CHECKING:
     from connbench.findings import Finding
     from connbench.interrupts import Interrupts
     from connbench.model import Plan
-    from connbench.results.result import Result
-    from connbench.runner import Progress
+    from connbench.rounds import Progress
 
 _Order = TypeVar("_Order", PlanOrder, Go, End)
 
@@ -98,7 +100,7 @@ class Channel:
         self._heard_at = time.monotonic()
         self.closed_at: float | None = None
 
-    def say(self, event: Event) -> None:
+    def say(self, event: OneEvent) -> None:
         """Send an event; nothing if the controller is gone."""
         line = encode(event)
         try:
@@ -204,7 +206,7 @@ class Agent:
             self._wait_for(Go)
         result, fault = self._measure(plan, known, order)
         descriptor, size = -1, 0
-        if any(len(one.samples) for rounds in result.rounds.values() for one in rounds):
+        if result.attempts:
             try:
                 descriptor, size = _in_memory(result)
             except Exception as error:  # noqa: BLE001  # no memory, or a bug: the controller is told
@@ -214,13 +216,13 @@ class Agent:
             self._wait_for(End)
         return fault.exit_code if fault else 0
 
-    def _measure(self, plan: Plan, known: Sequence[Finding], order: PlanOrder) -> tuple[Result, ConnbenchError | None]:
+    def _measure(
+        self, plan: Plan, known: Sequence[Finding], order: PlanOrder
+    ) -> tuple[PlainResult, ConnbenchError | None]:
         """Run the plan; the result so far, and what ended it early."""
-        # Only now: make_plan forks, which is safe only until numpy has started its threads.
-        from connbench.commands.session import empty_result
-        from connbench.runner import run
-
-        result = empty_result(plan, known, shlex.join(["connbench", "run", *order.options]))
+        command = shlex.join(["connbench", "run", *order.options])
+        machine = environment.collect(plan.cpus) | {"command": command}
+        result = PlainResult(plan, machine, [*known, *checks.findings_at_start(plan)])
         fault: ConnbenchError | None = None
 
         def start(turn: RoundPlan) -> int:
@@ -228,8 +230,8 @@ class Agent:
             return self._wait_for(Go).at_ns
 
         try:
-            run(
-                *(plan, result, self._show, lambda _turn: None, self._interrupts),
+            run_rounds(
+                *(plan, result.add, self._show, lambda _turn: None, self._interrupts),
                 start if order.together else None,
             )
         except Exception as error:  # noqa: BLE001  # after any fault the rounds until then are kept
@@ -307,12 +309,13 @@ def _attempts(plan: Plan) -> int:
     return plan.rounds * sum(RoundPlan(plan, spec, 1).attempts for spec in plan.phases)
 
 
-def _in_memory(result: Result) -> tuple[int, int]:
+def _in_memory(result: PlainResult) -> tuple[int, int]:
     """Write a result into memory that other processes can read from /proc; its descriptor, and its size in bytes."""
-    from connbench.report.json import json_document
-
-    data = gzip.compress(json_document(result).encode(), GZIP_LEVEL, mtime=0)
     descriptor = os.memfd_create("connbench-result")
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(data)
-    return descriptor, len(data)
+    with (
+        os.fdopen(os.dup(descriptor), "wb") as file,
+        gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed,
+    ):
+        for piece in result.pieces():
+            packed.write(piece)
+    return descriptor, os.fstat(descriptor).st_size

@@ -28,6 +28,7 @@ from ClusterShell.Event import EventHandler
 
 import connbench
 from connbench.errors import ConnbenchError, EnvironmentFault, Interrupted, RunFault, UsageError
+from connbench.fleet.events import decode_event
 from connbench.fleet.hosts import (
     NOT_EXECUTABLE,
     NOT_FOUND,
@@ -49,7 +50,7 @@ from connbench.fleet.protocol import (
     Go,
     Hello,
     OneEvent,
-    Order,
+    OneOrder,
     Ping,
     PlanOrder,
     Pong,
@@ -57,7 +58,6 @@ from connbench.fleet.protocol import (
     Ready,
     Stop,
     Waiting,
-    decode_event,
     encode,
 )
 from connbench.interrupts import Interrupts
@@ -669,7 +669,7 @@ class _Controller:
 
     # ---- what a host becomes
 
-    def _say(self, host: Host, order: Order) -> None:
+    def _say(self, host: Host, order: OneOrder) -> None:
         if host.is_open:
             host.worker.write(encode(order))
 

@@ -1,20 +1,33 @@
 """What controller and agent say to each other: a JSON object a line, on stdin and stdout of the agent.
 
-A host is not trusted more than a result file: `decode_event` refuses lines that are too long and values that no agent
+The agent takes the standard library for it, and has no more where it was pushed. A host is not trusted more than a
+result file: `connbench.fleet.events` refuses lines that are too long and values that no agent
 sends, and makes text printable. Nothing that a host says becomes a part of a command but the numbers of `Hello.pid` and
 `Done.descriptor`.
 """
 
 from __future__ import annotations
 
+import json
 import signal
-from typing import Annotated, TypeVar
-
-import msgspec
+from dataclasses import asdict, dataclass
+from typing import Annotated
 
 from connbench.errors import ERRORS_BY_EXIT_CODE, INTERRUPTIONS, ConnbenchError, Interrupted, RunFault
 from connbench.interrupts import ENDING_SIGNALS
+from connbench.model.rebuild import rebuilt
 from connbench.safe_text import printable
+
+try:
+    from msgspec import Meta
+except ImportError:  # an agent that was pushed: it decodes no event
+
+    class Meta:  # type: ignore[no-redef]  # stands for msgspec's
+        """Limits of a value, which nobody checks."""
+
+        def __init__(self, **limits: int) -> None:
+            pass
+
 
 PROTOCOL = 1
 """The version. Raise it when a message changes its meaning, or a new one has to be understood."""
@@ -31,25 +44,23 @@ SILENCE_S = 30.0
 PING_EVERY_S = 3.0
 """Seconds between two pings of a controller to an agent that runs; each shows either end that the other is there."""
 
-Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Instant = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**53)]
+Instant = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """An instant of CLOCK_REALTIME, in ns."""
 
-SHORT = msgspec.Meta(max_length=LONGEST_TEXT)
+SHORT = Meta(max_length=LONGEST_TEXT)
 Text = Annotated[str, SHORT]
 
 
-class Order(msgspec.Struct, frozen=True, tag_field="do", forbid_unknown_fields=True):
-    """What a controller says; base of the messages to an agent."""
-
-
-class Ping(Order, frozen=True, tag="ping"):
+@dataclass(frozen=True, slots=True)
+class Ping:
     """Asks for `Pong` at once, which tells the clock of the host and that it is there."""
 
     number: Natural
 
 
-class PlanOrder(Order, frozen=True, tag="plan"):
+@dataclass(frozen=True, slots=True)
+class PlanOrder:
     """Plan a run, and answer `Ready`.
 
     Attributes:
@@ -61,27 +72,31 @@ class PlanOrder(Order, frozen=True, tag="plan"):
     together: bool
 
 
-class Go(Order, frozen=True, tag="go"):
+@dataclass(frozen=True, slots=True)
+class Go:
     """Begin the turn, or the run, at this instant of the host's clock; 0 for at once."""
 
     at_ns: Instant
 
+    def __post_init__(self) -> None:
+        if self.at_ns < 0:
+            raise ValueError(f"{self.at_ns} is before 1970")
 
-class Stop(Order, frozen=True, tag="stop"):
+
+@dataclass(frozen=True, slots=True)
+class Stop:
     """End the run as this signal does, and keep what was measured."""
 
     signal: int = int(signal.SIGINT)
 
 
-class End(Order, frozen=True, tag="end"):
+@dataclass(frozen=True, slots=True)
+class End:
     """The result was copied, or nobody wants it: end."""
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="event"):
-    """What an agent says; base of the messages to the controller."""
-
-
-class Hello(Event, frozen=True, tag="hello"):
+@dataclass(frozen=True, slots=True)
+class Hello:
     """The first line of an agent.
 
     Attributes:
@@ -98,24 +113,27 @@ class Hello(Event, frozen=True, tag="hello"):
     python: Text
     kernel: Text
     hostname: Text
-    pid: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    pid: Annotated[int, Meta(ge=1, le=2**31)]
 
 
-class Pong(Event, frozen=True, tag="pong"):
+@dataclass(frozen=True, slots=True)
+class Pong:
     """The answer to a `Ping`, with the host's CLOCK_REALTIME in ns."""
 
     number: Natural
     now_ns: Instant
 
 
-class WarningRecord(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class WarningRecord:
     """A finding that a host knows of before its run."""
 
     text: Text
     advice: Text
 
 
-class Ready(Event, frozen=True, tag="ready"):
+@dataclass(frozen=True, slots=True)
+class Ready:
     """The run is planned.
 
     Attributes:
@@ -126,18 +144,20 @@ class Ready(Event, frozen=True, tag="ready"):
     """
 
     turns: Natural
-    strategies: Annotated[tuple[Text, ...], msgspec.Meta(max_length=1000)]
+    strategies: Annotated[tuple[Text, ...], Meta(max_length=1000)]
     attempts: Natural
-    warnings: Annotated[tuple[WarningRecord, ...], msgspec.Meta(max_length=100)] = ()
+    warnings: Annotated[tuple[WarningRecord, ...], Meta(max_length=100)] = ()
 
 
-class Waiting(Event, frozen=True, tag="waiting"):
+@dataclass(frozen=True, slots=True)
+class Waiting:
     """Everything for this turn, counted from 1, is set up: it waits for `Go`."""
 
     turn: Natural
 
 
-class ProgressEvent(Event, frozen=True, tag="progress"):
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
     """How far a turn is; at most two a second.
 
     Attributes:
@@ -155,7 +175,8 @@ class ProgressEvent(Event, frozen=True, tag="progress"):
     mean_ns: float
 
 
-class FaultRecord(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
     """A fault on a host."""
 
     message: Text
@@ -175,13 +196,15 @@ class FaultRecord(msgspec.Struct, frozen=True):
         return kind(printable(self.message), printable(self.hint))
 
 
-class Failed(Event, frozen=True, tag="failed"):
+@dataclass(frozen=True, slots=True)
+class Failed:
     """Nothing was measured, for this reason."""
 
     fault: FaultRecord
 
 
-class Done(Event, frozen=True, tag="done"):
+@dataclass(frozen=True, slots=True)
+class Done:
     """The run has ended.
 
     Attributes:
@@ -199,14 +222,28 @@ class Done(Event, frozen=True, tag="done"):
 OneEvent = Hello | Pong | Ready | Waiting | ProgressEvent | Failed | Done
 OneOrder = Ping | PlanOrder | Go | Stop | End
 
-_orders: msgspec.json.Decoder[OneOrder] = msgspec.json.Decoder(OneOrder)
-_events: msgspec.json.Decoder[OneEvent] = msgspec.json.Decoder(OneEvent)
-_Message = TypeVar("_Message")
+ORDERS: dict[str, type[OneOrder]] = {"ping": Ping, "plan": PlanOrder, "go": Go, "stop": Stop, "end": End}
+"""The orders, by the word that `do` has."""
+
+EVENTS: dict[str, type[OneEvent]] = {
+    "hello": Hello,
+    "pong": Pong,
+    "ready": Ready,
+    "waiting": Waiting,
+    "progress": ProgressEvent,
+    "failed": Failed,
+    "done": Done,
+}
+"""The events, by the word that `event` has."""
+
+_WORDS = {kind: {"do": word} for word, kind in ORDERS.items()} | {
+    kind: {"event": word} for word, kind in EVENTS.items()
+}
 
 
-def encode(message: Order | Event) -> bytes:
+def encode(message: OneOrder | OneEvent) -> bytes:
     """The line of a message, with its end."""
-    return msgspec.json.encode(message) + b"\n"
+    return json.dumps(_WORDS[type(message)] | asdict(message)).encode() + b"\n"
 
 
 def decode_order(line: bytes) -> OneOrder:
@@ -215,29 +252,32 @@ def decode_order(line: bytes) -> OneOrder:
     Raises:
         RunFault: It is none.
     """
-    return _decoded(line, _orders, "the controller")
+    check_length(line, "the controller")
+    try:
+        fields = json.loads(line)
+        order: OneOrder = rebuilt(ORDERS[fields.pop("do")], fields)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise no_message(line, "the controller", str(error)) from error
+    return order
 
 
-def decode_event(line: bytes) -> OneEvent:
-    """The event of a line that a host sent.
+def check_length(line: bytes, who: str) -> None:
+    """Refuse a line that is longer than any message.
 
     Raises:
-        RunFault: No agent of this protocol sends it.
+        RunFault: It is.
     """
-    return _decoded(line, _events, "its agent")
-
-
-def _decoded(line: bytes, decoder: msgspec.json.Decoder[_Message], who: str) -> _Message:
     if len(line) > LONGEST_LINE:
         raise RunFault(f"{who} sent a line of {len(line):,} bytes", f"the longest that is read has {LONGEST_LINE:,}")
-    try:
-        return decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        shown = printable(line[:80].decode(errors="replace"))
-        raise RunFault(
-            f"{who} sent what is no message: {shown!r} ({printable(str(error))[:100]})",
-            "see that the same connbench is installed on either host",
-        ) from error
+
+
+def no_message(line: bytes, who: str, reason: str) -> RunFault:
+    """The fault of a line that is no message."""
+    shown = printable(line[:80].decode(errors="replace"))
+    return RunFault(
+        f"{who} sent what is no message: {shown!r} ({printable(reason)[:100]})",
+        "see that the same connbench is installed on either host",
+    )
 
 
 def signal_of(order: Stop) -> int:

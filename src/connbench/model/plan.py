@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
-from enum import StrEnum
-from functools import cache, lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
-from types import NoneType, UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, Self
 
 from connbench.model.addresses import MAX_PORT, Endpoint, PortRange, ResolvedName
 from connbench.model.choices import Close, Link, Listener, Loop, Namespace, Phase, Protocol, Spread
 from connbench.model.knee_rule import can_show_half
+from connbench.model.rebuild import rebuilt
 from connbench.model.strategy import HALF, StrategySpec
 
 MOST_EHASH_ENTRIES = 1 << 24
@@ -311,28 +310,10 @@ class RoundPlan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Rebuild what `to_dict` took apart."""
-        plan: Self = _rebuilt(cls, data)
+        plan: Self = rebuilt(cls, data)
         return plan
 
 
 @lru_cache(maxsize=64)  # reports ask for the ports of a round many times
 def _count_reserved(reserved: frozenset[int], numbers: range) -> int:
     return sum(port in numbers for port in reserved)
-
-
-@cache
-def _types_of(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _rebuilt(kind: Any, value: Any) -> Any:  # noqa: ANN401  # whatever type a field of the model has
-    """The value of a type from what `dataclasses.asdict` and JSON made of it, by the types of the fields."""
-    if value is None:
-        return None
-    if isinstance(kind, UnionType):  # something or None
-        [kind] = set(get_args(kind)) - {NoneType}
-    if get_origin(kind) is tuple:
-        return tuple(_rebuilt(get_args(kind)[0], part) for part in value)
-    if isinstance(kind, type) and is_dataclass(kind):
-        return kind(**{name: _rebuilt(_types_of(kind)[name], part) for name, part in value.items()})
-    return kind(value) if issubclass(kind, StrEnum) else value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from connbench.errors import ConnbenchError
 from connbench.model.choices import Close
+from connbench.model.strategy import StrategySpec
 
 OVERFLOW_COUNTERS = (
     "TcpExt.ListenOverflows",
@@ -93,3 +95,26 @@ class RoundReport:
     def floor_ns(self) -> int | None:
         """`floor_ns` of the first worker that has one; None if no worker opened a connection."""
         return next((worker.floor_ns for worker in self.workers if worker.floor_ns is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A phase of a round that began.
+
+    Attributes:
+        strategy: The strategy, in this phase.
+        number: The number of the round, from 1.
+        descriptor: The shared memory of `connbench.samples`, which is closed later.
+        total: The number of attempts that it was created for.
+        rows: Those of this phase.
+        report: What the engine reported.
+        fault: What ended the round early; None if it came to its end.
+    """
+
+    strategy: StrategySpec
+    number: int
+    descriptor: int
+    total: int
+    rows: range
+    report: RoundReport
+    fault: ConnbenchError | None = None

@@ -15,7 +15,8 @@ from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
 from connbench.results.fleet_file import Fleet, HostRecord, host_entry
-from connbench.results.json_file import SCHEMA, write_round
+from connbench.results.json_file import write_round
+from connbench.results.plain_document import SCHEMA
 from connbench.results.result import Origin, Result, StrategyResult
 from connbench.safe_text import printable_json
 

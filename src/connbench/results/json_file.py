@@ -32,11 +32,9 @@ from connbench.results.file_checks import (
     out_of_bounds,
     shown,
 )
+from connbench.results.plain_document import SCHEMA
 from connbench.results.result import Numbers, Origin, Result, Round, samples_class
 from connbench.samples import COLUMNS, Column
-
-SCHEMA = 7
-"""Version of the JSON document. Raise it when a key changes its name or meaning."""
 
 READ = (3, 4, 5, 6, SCHEMA)
 """The schemas that are read. Schema 4 added units to the names of figures, which are not read, and null. Schema 5
