@@ -31,7 +31,9 @@ from connbench.model import (
 )
 from connbench.model.load import LoadField, Unit
 from connbench.model.round_report import RoundReport, WorkerReport
+from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.result import Result, Round, Samples, samples_class
+from connbench.safe_text import printable
 from connbench.samples import COLUMNS
 from connbench.strategies import STRATEGIES, strategy_of
 
@@ -209,6 +211,49 @@ def results(draw: st.DrawFn) -> Result:
             fault = draw(st.none() | faults if len(attempts) == planned.attempts else faults)
             result.add(spec, Round(number, attempts, draw(reports), fault))
     return result
+
+
+host_names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20).filter(
+    lambda name: printable(name) == name
+)
+offsets = st.floats(-1e12, 1e12)
+
+
+@st.composite
+def host_records(draw: st.DrawFn, name: str, *, is_measured: bool) -> HostRecord:
+    """What a host of a fleet can leave: a result, whole or with a fault, or a fault alone."""
+    runs = results().filter(lambda one: not any(spec.load.profile for spec in one.specs))
+    result = draw(runs) if is_measured else None
+    return HostRecord(
+        name,
+        result,
+        draw(st.none() | faults if is_measured else faults),
+        left_out=not is_measured and draw(st.booleans()),
+        offset_us=draw(st.none() | offsets),
+        error_us=draw(st.none() | st.floats(0, 1e12)),
+        offsets_us=tuple(draw(st.lists(offsets, max_size=2))),
+    )
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> Fleet:
+    """One host to three, of which the last measured something."""
+    *others, last = draw(st.lists(host_names, min_size=1, max_size=3, unique=True))
+    hosts = [draw(host_records(name, is_measured=draw(st.booleans()))) for name in others]
+    return Fleet((*hosts, draw(host_records(last, is_measured=True))), draw(st.booleans()))
+
+
+def result_facts(result: Result | None) -> object:
+    """What a result contains, as `==` compares it; None for none. The sysctls of its namespace are not in it."""
+    if result is None:
+        return None
+    environment = {name: value for name, value in result.environment.items() if name != "namespace_sysctls"}
+    rounds = [
+        (spec, one.number, one.report, facts(one.samples), fault_facts(one.fault))
+        for spec, some in result.rounds.items()
+        for one in some
+    ]
+    return result.plan, environment, result.known, result.origin, rounds
 
 
 def facts(samples: Samples) -> dict[str, tuple[str, list[float]]]:

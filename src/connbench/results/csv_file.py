@@ -55,6 +55,9 @@ LONGEST_LINE = 1 << 20
 NOT_ALL = "not all rounds were run"
 """The fault of a run that ended between two rounds."""
 
+NO_MESSAGE = "it ended early"
+"""The fault of a round that says no more."""
+
 _PARTIAL_MARK = "# partial"
 _NO_SAMPLES = [""] * len(COLUMNS)
 _ROWS_AT_ONCE = 1 << 16
@@ -101,11 +104,11 @@ def _prefix(spec: StrategySpec, measured: Round) -> tuple[str, ...]:
 
 
 def _unquoted(message: str) -> str:
-    """The message of a fault as a cell that needs no quotes.
+    """The message of a fault as a cell that needs no quotes, and that is not empty.
 
     DuckDB looks for quotes in the first 20,480 rows alone, and a fault is often in the last ones.
     """
-    return csv_cell(message.replace(",", ";").replace('"', "'"))
+    return csv_cell(message.replace(",", ";").replace('"', "'") or NO_MESSAGE)
 
 
 def words_of(cell: str) -> str:
