@@ -6,7 +6,7 @@ LOOP := src/connbench/engine/_loop.c
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages kernels run test test-all test-pythons test-oldest environments lint format overhead in-flight contention accuracy inspect-speed fleet files columns pictures explain docs kernel-lab man dist clean
+.PHONY: help setup packages kernels run test test-all test-pythons test-oldest environments lint format overhead in-flight contention accuracy inspect-speed fleet fleet-files files columns pictures explain docs kernel-lab man dist clean
 
 ##@ Begin here
 
@@ -88,6 +88,9 @@ inspect-speed: $(READY) ## How long inspect takes with 56,512 and a million conn
 
 fleet: $(READY) ## How far apart hosts of a fleet begin, and what 32 of them cost here; root, idle CPUs
 	$(BIN)/python scripts/fleet_spread.py
+
+fleet-files: $(READY) ## How long the files of 3 and of 100 hosts take to merge and to report
+	$(BIN)/python scripts/fleet_speed.py
 
 files: $(READY) ## How long a million attempts take to save and to load
 	$(BIN)/python scripts/resultfiles.py

@@ -32,16 +32,16 @@ LIMIT_S = 3.0
 ENDINGS = (".json", ".json.gz", ".csv")
 
 
-def made_result() -> Result:
-    """A made result of a million attempts over the talk's range: 2 % fail, and latencies are log-normal."""
-    rng = np.random.default_rng(1)
+def made_result(attempts: int = ATTEMPTS, rounds: int = ROUNDS, seed: int = 1) -> Result:
+    """A made result of so many attempts over the talk's range: 2 % fail, and latencies are log-normal."""
+    rng = np.random.default_rng(seed)
     spec = StrategySpec("random")
     ports = PortRange(9024, 65535)
     target = Endpoint("127.9.9.2", ports.low - 1)
-    each, sources = ATTEMPTS // ROUNDS, ("127.9.9.1",)
-    plan = Plan((spec,), each, ports, sources, (target,), Listener.BACKLOG, Namespace.NETWORK, seed=1, rounds=ROUNDS)
+    each, sources = attempts // rounds, ("127.9.9.1",)
+    plan = Plan((spec,), each, ports, sources, (target,), Listener.BACKLOG, Namespace.NETWORK, seed=1, rounds=rounds)
     result = Result(plan, {"kernel": "made"})
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, rounds + 1):
         result.add(spec, Round(number, _made_samples(rng, ports, each), RoundReport(established=each)))
     return result
 
