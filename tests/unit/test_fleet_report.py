@@ -303,6 +303,19 @@ def test_comparison_names_what_only_one_fleet_has() -> None:
     assert without_unit(document) == set()
 
 
+def test_comparison_of_many_hosts_shows_those_that_became_the_slowest() -> None:
+    """As the report does: without the domain that all have, and the others with --wide."""
+    base, new = (
+        fleet(*(host(f"h{n:02d}{DOMAIN}", *[calls(1000 + more * n)] * 5) for n in range(20))) for more in (0, 100)
+    )
+    shown = comparison_text(compare_fleets(base, new), 80)
+    assert too_wide(shown) == []
+    rows = [line.split()[0] for line in shown.splitlines() if line.startswith("h") and line.endswith("slower")]
+    assert rows == [f"h{n:02d}" for n in range(19, 19 - MOST_SHOWN, -1)]
+    assert "8 faster hosts are not shown: --wide shows all" in shown
+    assert "\nh00 " in comparison_text(compare_fleets(base, new), 80, is_wide=True)
+
+
 def test_comparison_of_a_host_that_lost_a_strategy_fails() -> None:
     """A strategy that only BASE has on a host does not pass silently."""
     both = host("a", calls(1000))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @unit_option
 @page_option
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
+@option(Section.OUTPUT, "--wide", is_flag=True, help="Show every host of two files of several hosts.")
 @fail_if_option(with_base=True)
 @kselftest_option
 def command(  # noqa: PLR0913  # one for each option
@@ -48,6 +49,7 @@ def command(  # noqa: PLR0913  # one for each option
     *,
     unit: str | None,
     force: bool,
+    wide: bool,
 ) -> int:
     """Compare two result files, and say what became slower or faster from BASE to NEW.
 
@@ -70,7 +72,7 @@ def command(  # noqa: PLR0913  # one for each option
     two = _two(*read_all((base, new), unit))
     check_names(thresholds, two.specs, str(new))
     stdout = Stdout()
-    options: dict[str, Any] = {"width": width()} if output_format == "text" else {}
+    options = two.text_options(wide=wide) if output_format == "text" else {}
     if output_format in OF_CONDITIONS:
         options["thresholds"] = thresholds
     stdout.print(noted(two.formats[output_format](two.compared, **options).rstrip("\n")))
@@ -91,6 +93,16 @@ class _TwoResults:
 
     compared: Comparison
     formats = COMPARISON_FORMATS
+
+    def text_options(self, *, wide: bool) -> dict[str, Any]:
+        """What the text is made with.
+
+        Raises:
+            UsageError: `wide` is given.
+        """
+        if wide:
+            raise UsageError("--wide is for files of several hosts", "leave it out")
+        return {"width": width()}
 
     @property
     def specs(self) -> Sequence[StrategySpec]:
@@ -124,6 +136,10 @@ class _TwoFleets:
 
     compared: FleetComparison
     formats = FLEET_COMPARISON_FORMATS
+
+    def text_options(self, *, wide: bool) -> dict[str, Any]:
+        """What the text is made with; `wide` shows every host."""
+        return {"width": width(), "is_wide": wide}
 
     @property
     def specs(self) -> Sequence[StrategySpec]:

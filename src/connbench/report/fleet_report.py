@@ -38,7 +38,7 @@ from connbench.report.comparison_report import (
 )
 from connbench.report.json import fleet_document, json_text
 from connbench.report.run_report import conditions, kernel_name, times_of_search
-from connbench.results.fleet_file import Fleet, with_short_names
+from connbench.results.fleet_file import Fleet, domain_of, with_short_names
 from connbench.safe_text import printable
 from connbench.samples import NO_PORT_FREE, TIMED_OUT
 from connbench.units import count, counted, duration, format_measured_rate
@@ -171,10 +171,7 @@ BY_HOST, ERRORS_BY_HOST = "by host", "errors by host"
 def _tables(found: FleetSummary, one: StrategyOfFleet, most: int | None) -> dict[str, Table]:
     """The tables by their titles: the figures of each host, its errors, and each host against the first one."""
     shown = one.hosts[:most]
-    rest = len(one.hosts) - len(shown)
-    remarks = [f"{counted(rest, 'faster host')} {'is' if rest == 1 else 'are'} not shown: --wide shows all"] * bool(
-        rest
-    )
+    remarks = _not_shown(len(one.hosts) - len(shown))
     if one.lacking:
         remarks.append(f"not measured on {_named(one.lacking)}")
     figures = _together_table(one, shown, one.in_all) if one.in_all else _apart_table(one, shown)
@@ -187,6 +184,13 @@ def _tables(found: FleetSummary, one: StrategyOfFleet, most: int | None) -> dict
         if compared.rows:
             made[f"against {first}"] = compared
     return made
+
+
+def _not_shown(hosts: int) -> list[str]:
+    """The remark about faster hosts that a table leaves out; none where there are none."""
+    return [f"{counted(hosts, 'faster host')} {'is' if hosts == 1 else 'are'} not shown: --wide shows all"] * bool(
+        hosts
+    )
 
 
 def _apart_table(one: StrategyOfFleet, shown: Sequence[HostFigures]) -> Table:
@@ -529,22 +533,35 @@ def _uneven(found: FleetSummary, strategies: Sequence[StrategyOfFleet]) -> Itera
 # ---- two fleets
 
 
-def comparison_text(compared: FleetComparison, width: int | None = None) -> str:
-    """The comparison of two fleets as text."""
-    return text_writer.write(comparison_blocks(compared), width)
+def comparison_text(compared: FleetComparison, width: int | None = None, *, is_wide: bool = False) -> str:
+    """The comparison of two fleets as text; `is_wide` shows every host."""
+    return text_writer.write(comparison_blocks(compared, None if is_wide else MOST_SHOWN), width)
 
 
 def comparison_markdown(compared: FleetComparison) -> str:
-    """The comparison of two fleets to paste into an issue."""
+    """The comparison of two fleets to paste into an issue, with every host."""
     return markdown_writer.write(comparison_blocks(compared))
 
 
-def comparison_blocks(compared: FleetComparison) -> list[Block]:
-    """The verdict, the two files and what differs between them, and a row for each host and strategy."""
+def comparison_blocks(whole: FleetComparison, most: int | None = None) -> list[Block]:
+    """The verdict, the two files and what differs between them, and a row for each host and strategy.
+
+    Args:
+        whole: What was compared.
+        most: Hosts that a table shows, those that became the slowest; None for all.
+    """
+    domain = domain_of([*whole.hosts, *whole.only_base, *whole.only_new])
+    compared = replace(
+        whole,
+        hosts={name.removesuffix(domain): comparison for name, comparison in whole.hosts.items()},
+        only_base=tuple(name.removesuffix(domain) for name in whole.only_base),
+        only_new=tuple(name.removesuffix(domain) for name in whole.only_new),
+    )
     sides = (("BASE", compared.base), ("NEW ", compared.new))
     blocks: list[Block] = [
         Verdict(comparison_verdict(compared)),
         Lines([f"{side} {fleet.name}: {_hosts_in_words(fleet)}" for side, fleet in sides], is_list=True),
+        Lines([_without(domain)] if domain else []),
     ]
     by_severity = {
         severity: [(str(severity), text) for text in _between(compared, severity)]
@@ -553,23 +570,25 @@ def comparison_blocks(compared: FleetComparison) -> list[Block]:
     if alarming := by_severity[Severity.INVALID] + by_severity[Severity.WARNING]:
         blocks.append(Alert(ALARM, alarming))
     blocks.append(Lines([f"{severity}: {text}" for severity, text in by_severity[Severity.NOTE]], is_list=True))
-    for table in comparison_tables(compared):
+    for table in comparison_tables(compared, most):
         blocks += [Heading(table.title), replace(table, title="")]
     return [*blocks, Lines(_only_in_one(compared))]
 
 
-def comparison_tables(compared: FleetComparison) -> list[Table]:
-    """A table for each strategy, with a row for each host."""
+def comparison_tables(compared: FleetComparison, most: int | None = None) -> list[Table]:
+    """A table for each strategy, with a row for each host, or for so many that became the slowest."""
     made: dict[str, list[tuple[str, StrategyComparison]]] = {}
     for host, comparison in compared.hosts.items():
         for one in comparison.strategies:
             made.setdefault(one.strategy.label, []).append((host, one))
-    return [_comparison_table(label, rows) for label, rows in made.items()]
+    return [_comparison_table(label, rows, most) for label, rows in made.items()]
 
 
-def _comparison_table(label: str, compared: Sequence[tuple[str, StrategyComparison]]) -> Table:
+def _comparison_table(label: str, compared: Sequence[tuple[str, StrategyComparison]], most: int | None) -> Table:
     name = judged_name(compared[0][1].strategy)
-    figures = [(host, one.figures[name]) for host, one in compared if name in one.figures]
+    every = sorted(((host, one, one.figures[name]) for host, one in compared if name in one.figures), key=_by_change)
+    shown = every[:most]
+    figures = [(host, figure) for host, _, figure in shown]
     rows = [
         (
             host,
@@ -581,10 +600,15 @@ def _comparison_table(label: str, compared: Sequence[tuple[str, StrategyComparis
     ]
     few = any(figure.verdict is ChangeVerdict.UNDETERMINED for _, figure in figures)
     remarks = [f"a verdict needs {FEWEST} complete rounds of each"] * few
-    others = [f"{host} {words}" for host, one in compared if (words := _others(one, name))]
+    others = [f"{host} {words}" for host, one, _ in shown if (words := _others(one, name))]
     remarks += [f"other figures that differ: {'; '.join(others)}"] if others else []
+    remarks += _not_shown(len(every) - len(shown))
     title = f"{label}, {_judged_words(compared[0][1].strategy)}"
     return Table(("host", *HEADER[1:]), rows, title, words=(len(HEADER) - 1,), remarks=tuple(remarks))
+
+
+def _by_change(row: tuple[str, StrategyComparison, Figure]) -> float:
+    return -_size(row[2])
 
 
 def _between(compared: FleetComparison, severity: Severity) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePath
@@ -125,17 +125,23 @@ def results_of(measured: Iterable[Result | Fleet]) -> list[Result]:
     return found
 
 
+def domain_of(hosts: Sequence[str]) -> str:
+    """The domain that all of several hosts have: `.example.com` of `a.example.com` and `b.example.com`; else empty."""
+    labels = [host.split(".") for host in hosts]
+    shortest = min(map(len, labels), default=1)
+    shared = next((n for n in range(shortest - 1) if len({some[-n - 1] for some in labels}) > 1), shortest - 1)
+    domain = "".join(f".{label}" for label in labels[0][len(labels[0]) - shared :]) if len(labels) > 1 else ""
+    return domain if any(map(str.isalpha, domain)) else ""  # that of addresses is none
+
+
 @lru_cache(maxsize=2)
 def with_short_names(fleet: Fleet) -> tuple[Fleet, str]:
     """A fleet whose hosts have names without the domain that all of them have; and that domain, empty without one.
 
-    `a.example.com` and `b.example.com` are `a` and `b` in `.example.com`. The last two that were asked for are kept.
+    The last two that were asked for are kept.
     """
-    labels = [host.name.split(".") for host in fleet.hosts]
-    shortest = min(map(len, labels))
-    shared = next((n for n in range(shortest - 1) if len({some[-n - 1] for some in labels}) > 1), shortest - 1)
-    domain = "".join(f".{label}" for label in labels[0][len(labels[0]) - shared :])
-    if len(labels) == 1 or not any(map(str.isalpha, domain)):  # those of addresses are no domain
+    domain = domain_of([host.name for host in fleet.hosts])
+    if not domain:
         return fleet, ""
     names = [host.name.removesuffix(domain) for host in fleet.hosts]
     hosts = (
