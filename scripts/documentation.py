@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 CHAPTERS = {
     "Is it my problem?": ("inspect", "trace", "strategies"),
-    "What helps": ("advise", "predict"),
+    "What helps": ("advise", "../examples/README", "predict"),
     "Measure": ("profile", "measure", "load", "sweep", "real-targets", "behind-a-nat", "many-hosts", "contention"),
     "Compare and share": ("compare", "kernels", "ci", "files", "formats", "reproduce"),
     "How it works": ("how-connect-picks-a-port",),
@@ -121,7 +121,8 @@ def _plain(text: str) -> str:
 
 def write_sources(folder: Path) -> None:
     """Write all pages below a folder, as they lie in the project, and the menu into the first one."""
-    shutil.copytree(ROOT / "docs", folder / "docs")
+    for name in ("docs", "examples"):
+        shutil.copytree(ROOT / name, folder / name)
     for name in ("CHANGELOG", "SECURITY", "CONTRIBUTING"):
         shutil.copy(ROOT / f"{name}.md", folder)
     commands = folder / "commands"

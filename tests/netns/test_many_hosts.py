@@ -57,7 +57,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     with fleet_of(folder, clients=3, ssh=True) as made, made.serving():
         groups = folder / "home" / ".config" / "clustershell" / "groups.d"
         groups.mkdir(parents=True)
-        lines = [line for line in code_of("many-hosts.md") if re.match(r"\w+: ", line)]
+        lines = [line for line in code_of("many-hosts.md") if re.match(r"\w+: \w+\[", line)]
         assert [line.split(":")[0] for line in lines] == ["edge", "clients"]
         (groups / "local.cfg").write_text("".join(f"{here(line, made)}\n" for line in lines), encoding="utf-8")
         for line in code_of("many-hosts.md"):
