@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from connbench.commands.result_writer import Stdout, check_page, each, print_wri
 from connbench.commands.run import request_of
 from connbench.commands.sections import Command, Group, Section, option
 from connbench.commands.values import Word, count
-from connbench.errors import ExitCode, UsageError
+from connbench.errors import ConnbenchError, ExitCode, Interrupted, RunFault, UsageError
 from connbench.path_conditions import FAIL_IF, parse_condition
 from connbench.report.formats import FLEET_FORMATS, Format
 from connbench.report.libraries import require
@@ -210,7 +211,7 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     FLEET_FORMATS[output_format].check(output_format)
     hosts = _hosts(host_set, via, fanout, timeout_s, python)
 
-    from connbench.fleet.controller import FleetRequest, check, named, run_fleet
+    from connbench.fleet.controller import FleetRequest, check, run_fleet
     from connbench.fleet.display import watcher_of
     from connbench.results.fleet_file import Fleet
     from connbench.results.output_file import format_of
@@ -221,27 +222,57 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     file = reserve(output, force=force) if output else None
     page_file = check_page(page, force=force) if page else None
 
-    outcome = run_fleet(request, watcher_of(quiet=quiet, is_terminal=sys.stderr.isatty()), interrupts)
-    # What was measured is saved and printed, whatever went wrong with other hosts.
+    watcher = watcher_of(quiet=quiet, is_terminal=sys.stderr.isatty())
 
+    def say_stopping() -> None:
+        watcher.clear()
+        print_message("stopping: connbench fetches what was measured; a second signal ends it at once")
+
+    if sys.stderr.isatty():
+        interrupts.on_stop = say_stopping
+    outcome = run_fleet(request, watcher, interrupts)
+
+    # What was measured is saved and printed, whatever went wrong with other hosts.
     fleet = Fleet(outcome.records, together)
-    faults = [*outcome.stopping[::-1]]
+    stopped = [outcome.stopped] if outcome.stopped else []
+    lost = [(one.name, one.fault) for one in fleet.hosts if one.fault and not one.left_out]
     if not fleet.results:
-        return exit_code(
-            faults or [named(one.name, one.fault) for one in fleet.hosts if one.fault][::-1], is_invalid=False
-        )
-    lost = [named(one.name, one.fault) for one in fleet.hosts if one.fault and not one.left_out]
+        return exit_code([*_of_hosts(outcome.failed or (() if stopped else lost)), *stopped], is_invalid=False)
     report = report_of(fleet, 0.0)
     stdout = Stdout()
     written = each(
         lambda: file.save(FLEET_FORMATS[form](fleet)) if file and form else None,
         lambda: stdout.print(report.write(output_format).rstrip("\n")),
         lambda: write_page(report.results, page_file, report.tables(), report.opening()) if page_file else None,
+        lambda: check_names(thresholds, [spec for result in fleet.results for spec in result.specs], "this run"),
     )
-    check_names(thresholds, [spec for result in fleet.results for spec in result.specs], "this run")
     gate = gates.conclude([fleet], thresholds)
-    failures = [*stdout.failures, *written, *lost, *faults]
-    return exit_code(failures, gate, is_invalid=warn_of_invalid(fleet, output_format))
+    by_signal = isinstance(outcome.stopped, Interrupted)  # then it is the fault of each host, too
+    faults = _of_hosts([(name, fault) for name, fault in lost if not (by_signal and isinstance(fault, Interrupted))])
+    return exit_code(
+        [*stdout.failures, *written, *faults, *stopped], gate, is_invalid=warn_of_invalid(fleet, output_format)
+    )
+
+
+MOST_FAULTS = 5
+"""Different faults of hosts that are printed."""
+
+
+def _of_hosts(faults: Sequence[tuple[str, ConnbenchError]]) -> list[ConnbenchError]:
+    """The faults of hosts, each with the names of the hosts that have it; that of the first host comes last."""
+    from connbench.fleet.controller import names_of
+
+    by_fault: dict[tuple[type[ConnbenchError], str, str], list[str]] = {}
+    for name, fault in faults:
+        kind = RunFault if isinstance(fault, Interrupted) else type(fault)
+        by_fault.setdefault((kind, fault.message, fault.hint), []).append(name)
+    shown = list(by_fault.items())[:MOST_FAULTS]
+    named = [kind(f"{names_of(names)}: {message}", hint) for (kind, message, hint), names in shown]
+    rest = len(faults) - sum(len(names) for _, names in shown)
+    more = (
+        [RunFault(f"{rest} more hosts failed, each in its own way", "connbench fleet check shows them")] if rest else []
+    )
+    return [*more, *named[::-1]]
 
 
 INSPECT_FORMATS = {

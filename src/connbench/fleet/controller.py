@@ -13,12 +13,14 @@ round trip counts. The host read its clock within that round trip, so half of it
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import signal
 import stat
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -89,11 +91,11 @@ LONGEST_SAID, KEPT_LINES = 1000, 20
 MOST_NOISE = 200
 """Lines that the shell of a host may print before its agent begins."""
 
+MOST_NAMED = 8
+"""Hosts that a sentence names; it counts the others."""
+
 MOST_BYTES = 1 << 30
 """Bytes that an agent may send altogether: two events a second are a month."""
-
-NAMED_AT_MOST = 5
-"""Hosts whose fault is printed in full where several stop all."""
 
 logging.getLogger("ClusterShell").addHandler(logging.NullHandler())  # else it warns of closed pipes on stderr
 
@@ -161,7 +163,7 @@ class Host:
         is_left_out: Whether it is missing, and may be.
         has_begun: Whether it was told to begin.
         is_stopped: Whether it was told to stop.
-        file: Its result, copied; None without one.
+        copied: Descriptor of a file without a name that has its result; None without one.
         offset_ns: Its clock minus this machine's, in ns.
         error_ns: The largest error of that, in ns.
         offsets_us: The offset before each turn, in us.
@@ -177,13 +179,14 @@ class Host:
     is_left_out: bool = False
     has_begun: bool = False
     is_stopped: bool = False
-    file: Path | None = None
+    copied: int | None = None
     offset_ns: int | None = None
     error_ns: int = 0
     offsets_us: list[float] = field(default_factory=list)
     # What follows is the controller's own.
     worker: Any = None
     copier: Any = None
+    file: Path | None = None
     done: Done | None = None
     stderr: list[str] = field(default_factory=list)
     noise: int = 0
@@ -239,11 +242,13 @@ class Outcome:
 
     Attributes:
         records: What each host measured, in the order of the host set.
-        stopping: A signal that ended it, or what is wrong with each host that stopped all before they began.
+        stopped: The signal that ended it, or a fault of no single host; None otherwise.
+        failed: The hosts that stopped all before they began, and why.
     """
 
     records: tuple[HostRecord, ...]
-    stopping: tuple[ConnbenchError, ...]
+    stopped: ConnbenchError | None
+    failed: tuple[tuple[str, ConnbenchError], ...]
 
 
 def check(request: FleetRequest) -> None:
@@ -276,27 +281,27 @@ def run_fleet(request: FleetRequest, watcher: Watcher, interrupts: Interrupts) -
     """
     raise_open_files()
     interrupts.immediate = False
-    with tempfile.TemporaryDirectory(prefix="connbench-") as folder, new_task(request.hosts) as task:
-        controller = _Controller(request, watcher, interrupts, task, Path(folder))
+    with new_task(request.hosts) as task, ExitStack() as stack:
+        controller = _Controller(request, watcher, interrupts, task)
+        stack.callback(controller.close)
         try:
             controller.run()
         finally:
             watcher.clear()
-        records = tuple(_record(host) for host in controller.hosts)
-    return Outcome(records, tuple(controller.stopping))
+        return Outcome(tuple(map(_record, controller.hosts)), controller.stopped, controller.failed)
 
 
 def _record(host: Host) -> HostRecord:
-    """What a host measured; its file is read as strictly as one from anybody, and removed."""
+    """What a host measured; its file is read as strictly as one from anybody."""
     result, fault = None, host.fault
-    if host.file:
+    if host.copied is not None:
+        name = f"/proc/self/fd/{host.copied}"
         try:
-            result = read(host.file)
+            result = read(Path(name))
             result.name = host.name
         except ConnbenchError as error:
-            shown = error.message.replace(str(host.file), "its result")
+            shown = error.message.replace(name, "its result")
             fault = RunFault(shown, "its part is lost: see that the same connbench is installed there")
-        host.file.unlink(missing_ok=True)
     if result is None and fault is None:
         fault = RunFault("it measured nothing", "run it again")
     offset = None if host.offset_ns is None else host.offset_ns / NS_PER_US
@@ -320,20 +325,32 @@ class _Controller:
         watcher: Watcher,
         interrupts: Interrupts,
         task: Any,  # noqa: ANN401  # ClusterShell has no types
-        folder: Path,
     ) -> None:
         self.hosts = [Host(name) for name in request.hosts.names]
-        self.stopping: list[ConnbenchError] = []
-        """Why nothing more begins; the first of them is the reason of the whole."""
+        self.stopped: ConnbenchError | None = None
+        self.failed: tuple[tuple[str, ConnbenchError], ...] = ()
+        """As in `Outcome`: with either of them nothing more begins."""
         self._request = request
         self._watcher = watcher
         self._interrupts = interrupts
         self._task = task
-        self._folder = folder
+        self._folder: Path | None = None
         self._timer: Any = None
         self._is_begun = False
         self._deadline: float | None = None
         """When what has not ended is given up, by time.monotonic()."""
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self.stopped is not None or bool(self.failed)
+
+    def close(self) -> None:
+        """Close the copied results."""
+        for host in self.hosts:
+            if host.copied is not None:
+                os.close(host.copied)
+                host.copied = None
+        self._leave_folder()
 
     # ---- the order of things
 
@@ -346,12 +363,12 @@ class _Controller:
 
     def _step(self) -> None:
         """Do what can be done now; called after each event."""
-        if self.stopping:
+        if self._is_stopping:
             self._end_all()
         elif not self._is_begun:
             self._connect()
             self._gather()
-        if self._is_begun and not self.stopping:
+        if self._is_begun and not self._is_stopping:
             self._begin()
         if self._timer and all(host.is_over and not host.is_open for host in self.hosts):
             timer, self._timer = self._timer, None
@@ -381,7 +398,7 @@ class _Controller:
             return
         self._deadline = None
         if len(failed) > allowed:
-            self.stopping = [_named(host) for host in failed]
+            self.failed = tuple((host.name, host.fault or RunFault("it was lost")) for host in failed)
             self._end_all()
             return
         ready = [host for host in self.hosts if host.ready]
@@ -418,12 +435,10 @@ class _Controller:
         if len(turns) == 1:
             return True
         (one, _), (other, _) = list(zip(turns.values(), turns, strict=True))[:2]
-        self.stopping = [
-            UsageError(
-                f"{one} and {other} would not measure the same strategies, so that they cannot run together",
-                "name the strategies by --strategy",
-            )
-        ]
+        self.stopped = UsageError(
+            f"{one} and {other} would not measure the same strategies, so that they cannot run together",
+            "name the strategies by --strategy",
+        )
         self._end_all()
         return False
 
@@ -460,8 +475,8 @@ class _Controller:
         """Let every agent end: those that measure keep what they have."""
         if self._deadline is None:
             self._deadline = time.monotonic() + max(END_S, self._request.hosts.timeout_s)
-        reason = self.stopping[0]
-        number = reason.exit_code - 128 if isinstance(reason, Interrupted) else int(signal.SIGINT)
+        by_signal = isinstance(self.stopped, Interrupted)
+        number = self.stopped.exit_code - 128 if self.stopped and by_signal else int(signal.SIGINT)
         for host in self.hosts:
             if host.state < State.READY or (host.state in {State.READY, State.WAITING} and not host.has_begun):
                 self._say(host, End())
@@ -574,37 +589,60 @@ class _Controller:
             raise RunFault(f"its result has {done.size:,} bytes", f"a result has at most {LARGEST_FILE:,}")
         assert host.hello is not None  # noqa: S101  # it is ready
         source = f"/proc/{host.hello.pid}/fd/{done.descriptor}"
-        host.file = self._folder / f"{done.descriptor}.{host.name}"
+        host.file = self._enter_folder() / f"{done.descriptor}.{host.name}"
         host.copier = copy_worker(self._request.hosts, host.name, source, host.file, _Copy(self, host))
         self._change(host, State.COPYING)
         self._task.schedule(host.copier)
 
     def take_copied(self, host: Host, exit_code: int | None, words: str) -> None:
-        """The copy of a result has ended."""
+        """The copy of a result has ended: take the file, and its name away."""
         host.copier = None
+        copied = self._take_file(host)
+        if not any(one.copier for one in self.hosts):
+            self._leave_folder()
         if host.is_over:
+            if copied is not None:
+                os.close(copied)
             return
-        if exit_code or not self._is_whole(host):
-            host.file = None
-            why = words or ("it is not whole" if exit_code == 0 else f"the copy ended with {exit_code}")
+        if exit_code == 0 and copied is not None:
+            host.copied = copied
+        else:
+            why = words or ("it is not whole" if exit_code == 0 else f"the copy ended with exit code {exit_code}")
             host.fault = RunFault(f"its result was not copied: {why}", "its part is lost; run it again")
         self._end(host)
         self._step()
 
-    def _is_whole(self, host: Host) -> bool:
-        """Whether the copied file is what the agent said."""
+    def _take_file(self, host: Host) -> int | None:
+        """Open the copy, if it is as large as the agent said, and remove its name; None without it."""
         if not host.file or not host.done:
-            return False
-        with suppress(OSError):
-            found = host.file.lstat()
-            return stat.S_ISREG(found.st_mode) and found.st_size == host.done.size
-        return False
+            return None
+        try:
+            descriptor = os.open(host.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        host.file.unlink(missing_ok=True)
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_size == host.done.size:
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def _enter_folder(self) -> Path:
+        """The folder for copies, which is there only while copies run: a SIGKILL at another time leaves nothing."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="connbench-"))
+        return self._folder
+
+    def _leave_folder(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def take_end(self, host: Host) -> None:
         """The agent of a host, or the ssh to it, has ended."""
         host.is_open = False
         if host.state is State.ENDING:
-            self._change(host, State.DONE if host.file else State.FAILED)
+            self._change(host, State.FAILED if host.copied is None else State.DONE)
         elif not host.is_over:
             self._fail(host, why_lost(self._request.hosts, host))
         self._step()
@@ -616,13 +654,14 @@ class _Controller:
         try:
             self._interrupts.check()
         except Interrupted as signalled:
-            if self.stopping:
+            if isinstance(self.stopped, Interrupted):
                 self._abort_all()
-            self.stopping.insert(0, signalled)
+            else:
+                self.stopped, self._deadline = signalled, None
         now = time.monotonic()
         for host in self.hosts:
             self._watch(host, now)
-        if self.stopping and self._deadline is not None and now > self._deadline:
+        if self._is_stopping and self._deadline is not None and now > self._deadline:
             self._abort_all()
         self._step()
         self._watcher.refresh(self.hosts)
@@ -685,11 +724,11 @@ class _Controller:
             self._change(host, State.ENDING)
             host.worker.set_write_eof()
         else:
-            self._change(host, State.DONE if host.file else State.FAILED)
+            self._change(host, State.FAILED if host.copied is None else State.DONE)
 
     def _fail(self, host: Host, fault: ConnbenchError, *, abort: bool = False) -> None:
         """Give a host up; it ends by itself, as its stdin ends, or is not waited for."""
-        host.fault, host.file, host.since = fault, None, time.monotonic()
+        host.fault, host.since = fault, time.monotonic()
         self._change(host, State.FAILED)
         if host.copier:
             host.copier.abort()
@@ -706,15 +745,9 @@ def _unread(worker: Any) -> int:  # noqa: ANN401  # ClusterShell has no types
     return max((len(stream.rbuf) for client in clients for stream in client.streams.values()), default=0)
 
 
-def _named(host: Host) -> ConnbenchError:
-    """The fault of a host, which the message names."""
-    return named(host.name, host.fault or RunFault("it was lost"))
-
-
-def named(name: str, fault: ConnbenchError) -> ConnbenchError:
-    """The same fault, with the host's name before its message."""
-    message = f"{name}: {fault.message}"
-    return RunFault(message, fault.hint) if isinstance(fault, Interrupted) else type(fault)(message, fault.hint)
+def names_of(hosts: Sequence[str]) -> str:
+    """Hosts in a sentence: all of them, or a few and how many more."""
+    return listed(hosts if len(hosts) <= MOST_NAMED else [*hosts[:MOST_NAMED], f"{len(hosts) - MOST_NAMED} more"])
 
 
 SSH_REASONS = (
@@ -733,14 +766,14 @@ def why_lost(hosts: Hosts, host: Host) -> ConnbenchError:
     code = host.exit_code
     all_words = "\n".join(host.stderr)
     if host.hello is not None:
-        how = f": {words}" if words else "" if code is None else f" with exit code {code}"
-        if code is not None and code > 128 and code != SSH_FAILED:
-            how = f", killed by {_signal_name(code - 128)}"
-        kind = RunFault if host.has_begun else EnvironmentFault
-        return kind(
-            f"its agent ended{how}",
-            "its part is lost; see dmesg there for the OOM killer" if host.has_begun else "run it again",
-        )
+        advice = "its part is lost; run it again" if host.has_begun else "run it again"
+        if hosts.via is Via.SSH and code == SSH_FAILED:
+            how = f"ssh lost it{words and f': {words}'}"
+        elif code is not None and code > 128:
+            how, advice = f"its agent was killed by {_signal_name(code - 128)}", f"{advice}, and see dmesg there"
+        else:
+            how = f"its agent ended with exit code {code}{words and f': {words}'}"
+        return RunFault(how, advice) if host.has_begun else EnvironmentFault(how, advice)
     if hosts.via is Via.SSH and code == SSH_FAILED:
         advice = next(advice for reason, advice in SSH_REASONS if reason in words.lower())
         return EnvironmentFault(words or "ssh ended without a word", advice.format(host=host.name))
@@ -789,7 +822,8 @@ class _OfHost(EventHandler):  # type: ignore[misc]  # as above
         if sname == worker.SNAME_STDERR:
             words = printable(msg[:LONGEST_SAID].decode(errors="replace")).strip()
             if words:
-                self.stderr = [*self.stderr[1 - KEPT_LINES :], words]
+                self.stderr.append(words)
+                del self.stderr[:-KEPT_LINES]
         else:
             self.take_line(msg)
 
@@ -803,11 +837,15 @@ class _OfHost(EventHandler):  # type: ignore[misc]  # as above
 class _Agent(_OfHost):
     """The agent of a host."""
 
+    def __init__(self, controller: _Controller, host: Host) -> None:
+        super().__init__(controller, host)
+        host.stderr = self.stderr
+
     def take_line(self, line: bytes) -> None:
         self._controller.take_line(self._host, line)
 
     def ev_close(self, worker: Any, timedout: bool) -> None:  # noqa: ANN401, ARG002  # as above
-        self._host.stderr, self._host.exit_code = self.stderr, self.exit_code
+        self._host.exit_code = self.exit_code
         self._controller.take_end(self._host)
 
 

@@ -11,16 +11,12 @@ from rich.text import Text
 from connbench.commands.messages import discard_stderr, print_message, warn
 from connbench.commands.progress import cut
 from connbench.findings import Finding, Severity
-from connbench.fleet.controller import WORDS, Host, State
+from connbench.fleet.controller import WORDS, Host, State, names_of
 from connbench.safe_text import printable
 from connbench.units import count, duration
-from connbench.wording import listed
 
 ECHO = 2
 """Free columns at the end of a line, for the ^C that a terminal echoes."""
-
-MOST_NAMED = 8
-"""Hosts that a warning names; it counts the others."""
 
 
 def watcher_of(*, quiet: bool, is_terminal: bool) -> Quiet:
@@ -43,8 +39,7 @@ class Quiet:
     def warn(self, hosts: Sequence[str], text: str, advice: str) -> None:
         """Print what these hosts know of before they begin."""
         self.clear()
-        names = listed(hosts if len(hosts) <= MOST_NAMED else [*hosts[:MOST_NAMED], f"{len(hosts) - MOST_NAMED} more"])
-        warn(Finding("host", Severity.WARNING, f"{names}: {text}", advice))
+        warn(Finding("host", Severity.WARNING, f"{names_of(hosts)}: {text}", advice))
 
 
 class Changes(Quiet):
