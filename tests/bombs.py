@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 from connbench.report.formats import FORMATS
@@ -53,6 +54,14 @@ def _keys(key: str, size: int) -> bytes:
     return _with(lambda d: _set(d, key, "MANY")).replace(b'"MANY"', f"{{{many}}}".encode())
 
 
+def _of_hosts(hosts: bytes) -> bytes:
+    """A fleet file whose list of hosts has this content."""
+    return b'{"schema":7,"fleet":{"hosts":[' + hosts + b"]}}"
+
+
+OWN_ROW = FORMATS["csv"](result_of({BIND: [round_of(samples_of([10_000]))]})).encode().removeprefix(HEAD)
+ONE_HOST = b'{"host":"a","result":' + GOOD.encode() + b"}"
+LOST = b'{"host":"h%d","result":null,"fault":{"message":"x","hint":"","exit_code":6}},'
 ROUND = "strategies.0.rounds.0"
 BOMBS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "gzip of a gigabyte of blanks": (
@@ -134,6 +143,36 @@ BOMBS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "number of 4,300 digits": (
         "connections is a number of 14285 bits",
         lambda: _with(lambda d: _set(d, "plan.connections", "M")).replace(b'"M"', b"9" * 4300),
+    ),
+    "20 MB of empty hosts": (
+        "occurs twice",
+        lambda: _of_hosts(b'{"host":"a","result":0},' * 800_000 + ONE_HOST),
+    ),
+    "a million lists for hosts": (
+        "Expected `object`, got `array`",
+        lambda: _of_hosts(b"[]," * MB + ONE_HOST),
+    ),
+    "300,000 hosts that were lost": (
+        "it has more than 10,000 hosts",
+        lambda: _of_hosts(b"".join(LOST % number for number in range(300_000)) + ONE_HOST),
+    ),
+    "9,000 hosts that were lost": (
+        "",
+        lambda: _of_hosts(b"".join(LOST % number for number in range(9000)) + ONE_HOST),
+    ),
+    "fleets in a fleet, 30 deep": (
+        "host a is JSON, but not a result of connbench",
+        lambda: _of_hosts(
+            reduce(lambda inner, _: b'{"host":"a","result":' + _of_hosts(inner) + b"}", range(30), ONE_HOST)
+        ),
+    ),
+    "a CSV of 300,000 hosts": (
+        "it has more than 10,000 hosts",
+        lambda: b"host," + HEAD + b"".join(b"h%d,%s" % (n, OWN_ROW) for n in range(300_000)),
+    ),
+    "gzip of a gigabyte of hosts": (
+        "unpacks to more than 100 times its size",
+        lambda: _packed(b'{"schema":7,"fleet":{"hosts":[', b'{"host":"a","result":0},', ONE_HOST + b"]}}"),
     ),
     "line of 100 MB in a CSV": (
         "line 2 is longer than 1 MiB",

@@ -19,6 +19,8 @@ TELLING = (
     "900 levels of lists",
     "a megabyte of blanks before a letter",
     "the whole range reserved 60,000 times",
+    "300,000 hosts that were lost",
+    "a CSV of 300,000 hosts",
 )
 
 

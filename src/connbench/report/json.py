@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ from connbench.analysis.levels import Level, levels_of
 from connbench.analysis.ranking import cost
 from connbench.analysis.soundness import findings
 from connbench.analysis.summary import Group, Summary, summarize
-from connbench.results.fleet_file import Fleet, HostRecord, host_entry
+from connbench.results.fleet_file import Fleet, host_entry
 from connbench.results.json_file import write_round
 from connbench.results.plain_document import SCHEMA
 from connbench.results.result import Origin, Result, StrategyResult
@@ -64,16 +64,18 @@ def fleet_document(fleet: Fleet, more: Mapping[str, Any] | None = None) -> str:
         fleet: What the hosts measured.
         more: Further entries, written before the hosts.
     """
-    head = json_text({"schema": SCHEMA, "connbench": connbench.__version__, **(more or {})}).rstrip().removesuffix("}")
-    together = str(fleet.is_together).lower()
-    hosts = ",".join(map(_host, fleet.hosts))
-    return f'{head},"fleet":{{"together":{together},"hosts":[{hosts}]}}}}\n'
+    return "".join(_pieces(fleet, more or {}))  # joined once: it may take a gigabyte
 
 
-def _host(host: HostRecord) -> str:
-    entry = json_text(host_entry(host)).rstrip().removesuffix("}")
-    result = json_document(host.result).rstrip() if host.result and host.result.rounds else "null"
-    return f'{entry},"result":{result}}}'
+def _pieces(fleet: Fleet, more: Mapping[str, Any]) -> Iterator[str]:
+    head = json_text({"schema": SCHEMA, "connbench": connbench.__version__, **more}).rstrip().removesuffix("}")
+    yield f'{head},"fleet":{{"together":{str(fleet.is_together).lower()},"hosts":['
+    for place, host in enumerate(fleet.hosts):
+        entry = json_text(host_entry(host)).rstrip().removesuffix("}")
+        yield f'{"," * (place > 0)}{entry},"result":'
+        yield json_document(host.result).rstrip() if host.result and host.result.rounds else "null"
+        yield "}"
+    yield "]}}\n"
 
 
 def _settings(result: Result) -> dict[str, str]:
