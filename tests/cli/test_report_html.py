@@ -52,8 +52,12 @@ def test_page_of_several_files_has_them_all(result: Path, tmp_path: Path) -> Non
         ("--html page.txt", ExitCode.USAGE, "--html page.txt: unknown ending '.txt'\n  -> use .html, .htm"),
         ("--html no/page.html", ExitCode.OUTPUT, "--html no/page.html: folder no does not exist"),
         ("--html old.html", ExitCode.OUTPUT, "--html old.html exists already\n  -> add --force"),
-        ("--html page.html --format json", ExitCode.USAGE, "--html writes a page and prints nothing in --format json"),
-        ("--force", ExitCode.USAGE, "--force replaces a page, and there is no --html"),
+        (
+            "--html page.html --format json",
+            ExitCode.USAGE,
+            "page.html is written, and nothing is printed in --format json",
+        ),
+        ("--force", ExitCode.USAGE, "--force replaces a page or a file, and none is asked for"),
     ],
 )
 def test_page_that_cannot_be_is_refused(

@@ -242,6 +242,7 @@ OTHER_MEANINGS = {
     "connbench.planner.workload": ["window"],  # the parameter that a strategy takes
     "connbench.report.benchmarks": ["range"],  # of a figure
     "connbench.report.html.figures": ["range"],  # of an axis
+    "connbench.report.parquet": ["window", "window"],  # the column
     "connbench.report.prometheus": ["range"],  # of ports
     "connbench.results.csv_file": ["window", "window"],  # the column
     "connbench.results.file_checks": ["window"],  # the column

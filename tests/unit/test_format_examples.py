@@ -22,7 +22,7 @@ EVERYWHERE = "everything"
 
 def test_page_has_every_format() -> None:
     """Each is in the table once, with where it can be asked for."""
-    named = {name: of for cell, of in ROWS for name in re.findall(r"`([\w-]+)`", cell)}
+    named = {name: of for cell, of in ROWS for name in re.findall(r"`([a-z][\w-]*)`", cell)}
     assert set(named) == set(FORMATS)
     assert {name for name, of in named.items() if of.startswith(EVERYWHERE)} == set(PROFILE_FORMATS)
 

@@ -21,7 +21,7 @@ from connbench.report.formats import FORMATS
 from connbench.report.json import json_document
 from connbench.results.csv_file import read_csv
 from connbench.results.json_file import read_json
-from connbench.results.output_file import SUFFIXES
+from connbench.results.output_file import PARQUET, SUFFIXES
 from connbench.results.plain_document import SCHEMA
 from connbench.results.result import Result, Samples
 from connbench.results.talk_csv import read_talk_csv
@@ -210,4 +210,4 @@ def test_document_has_every_finding() -> None:
 def test_command_line_offers_the_formats_there_are() -> None:
     """The names that the options know without loading numpy are those of the formats, and so are the file endings'."""
     assert set(FORMAT_NAMES) == set(FORMATS)
-    assert set(SUFFIXES.values()) <= set(FORMATS)
+    assert set(SUFFIXES.values()) <= {*FORMATS, PARQUET}

@@ -117,7 +117,7 @@ def test_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
     """A name with an unknown ending is wrong usage; the message lists the endings."""
     with pytest.raises(UsageError, match="unknown ending") as caught:
         format_of(tmp_path / name)
-    assert caught.value.hint == "use .json, .json.gz, .csv"
+    assert caught.value.hint == "use .json, .json.gz, .csv, .parquet"
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout"])
@@ -125,7 +125,7 @@ def test_stdout_by_name_is_refused_with_the_way_to_it(name: str) -> None:
     """Many programs take `-o -` for stdout: the refusal says what prints a result there."""
     with pytest.raises(UsageError, match="unknown ending") as caught:
         format_of(Path(name))
-    assert caught.value.hint == "use .json, .json.gz, .csv; without -o, --format json prints it to stdout"
+    assert caught.value.hint == "use .json, .json.gz, .csv, .parquet; without -o, --format json prints it to stdout"
 
 
 def test_pictures_have_endings_of_their_own(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ output_option = option(
     "--output",
     type=FILE,
     metavar="FILE",
-    help="Save the result to FILE (.json, .json.gz or .csv) after every round.",
+    help="Save the result to FILE (.json, .json.gz, .csv or .parquet) after every round.",
 )
 page_option = option(
     Section.OUTPUT,
@@ -623,7 +623,8 @@ SWEEP_LISTS: dict[str | None, Option] = {
         ),
         _changed(
             "output",
-            help="Save the result to FILE (.json, .json.gz or .csv), several times during the sweep and at its end.",
+            help="Save the result to FILE (.json, .json.gz, .csv or .parquet), several times during the sweep and at "
+            "its end.",
         ),
     )
 }

@@ -78,6 +78,22 @@ def write_as(result: Result | Fleet, output_format: str, thresholds: Sequence[Ex
     return noted(write(result, thresholds=thresholds)) if output_format in OF_CONDITIONS else write(result)
 
 
+def content_of(result: Result | Fleet, file_format: str) -> str | bytes:
+    """What a file of -o holds.
+
+    Args:
+        result: What was measured.
+        file_format: A format of `connbench.results.output_file.SUFFIXES`.
+    """
+    from connbench.results.output_file import PARQUET
+
+    if file_format != PARQUET:
+        return formats_of(result)[file_format](result)
+    from connbench.report.parquet import parquet
+
+    return parquet(result)
+
+
 @dataclass(frozen=True)
 class RunReport:
     """The report of a run; base of the reports of other results.

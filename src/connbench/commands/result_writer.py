@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from connbench.commands.messages import can_be_bold, discard_stdout, print_text, width
-from connbench.commands.reports import formats_of
+from connbench.commands.reports import content_of
 from connbench.errors import ConnbenchError, Interrupted, OutputError
 from connbench.linux.faults import fault_of
 from connbench.model import RoundPlan, StrategySpec
@@ -41,6 +41,22 @@ def reserve(path: Path, *, force: bool, option: str = "-o") -> Output:
     from connbench.results.output_file import Output
 
     return click.get_current_context().with_resource(Output(path, force=force, option=option))
+
+
+def format_of_result(path: Path) -> str:
+    """The format of the file of -o, by the ending of its name, before anything is measured for it.
+
+    Raises:
+        UsageError: No format has this ending.
+        EnvironmentFault: The library that writes this format is not installed.
+    """
+    from connbench.report.libraries import require
+    from connbench.results.output_file import PARQUET, format_of
+
+    found = format_of(path)
+    if found == PARQUET:
+        require("pyarrow", f"-o {path.name}")
+    return found
 
 
 def each(*writes: Callable[[], None]) -> list[ConnbenchError]:
@@ -279,7 +295,7 @@ class ResultWriter:
 
         begun = time.monotonic()
         try:
-            self.output.save(formats_of(self.result)[format_of(self.output.path)](self.result))
+            self.output.save(content_of(self.result, format_of(self.output.path)))
             self.file_failure, self.is_saved = None, True
         except OutputError as error:
             self.file_failure, self.is_saved = error, isinstance(error, SavedElsewhereError)

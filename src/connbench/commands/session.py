@@ -9,14 +9,14 @@ from pathlib import Path
 
 from connbench.commands.messages import print_message, warn
 from connbench.commands.progress import Bar, Silent
-from connbench.commands.result_writer import ResultWriter, reserve
+from connbench.commands.result_writer import ResultWriter, format_of_result, reserve
 from connbench.errors import ConnbenchError, EnvironmentFault
 from connbench.findings import Finding
 from connbench.host import checks, environment
 from connbench.interrupts import Interrupts
 from connbench.linux.faults import fault_of
 from connbench.model import Plan, RoundPlan
-from connbench.results.output_file import Output, format_of
+from connbench.results.output_file import Output
 from connbench.results.result import Result
 from connbench.runner import run
 from connbench.units import instant
@@ -106,7 +106,7 @@ def result_file(output: Path | None, *, force: bool) -> Output | None:
     """
     if output is None:
         return None
-    format_of(output)
+    format_of_result(output)
     return reserve(output, force=force)
 
 

@@ -13,6 +13,7 @@ from connbench.commands import gates
 from connbench.commands.answers import TestedCommand, kselftest_option
 from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import (
+    FILE,
     FORMAT_NAMES,
     error_budget_option,
     fail_if_option,
@@ -20,8 +21,8 @@ from connbench.commands.options import (
     page_option,
     unit_option,
 )
-from connbench.commands.reports import FleetReport, RunReport, report_of
-from connbench.commands.result_writer import Stdout, check_page, each, write_page
+from connbench.commands.reports import FleetReport, RunReport, content_of, report_of
+from connbench.commands.result_writer import Stdout, check_page, each, format_of_result, reserve, write_page
 from connbench.commands.sections import Section, option
 from connbench.errors import ConnbenchError, UsageError
 from connbench.report.formats import FORMATS
@@ -50,7 +51,15 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Show p99 and errors, too, at each level of a profile, or every host of several.",
 )
-@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page that exists.")
+@option(
+    Section.OUTPUT,
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="Save the result of one file as FILE (.json, .json.gz, .csv or .parquet), and print nothing.",
+)
+@option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page or a file that exists.")
 @fail_if_option()
 @kselftest_option
 @click.pass_context
@@ -60,6 +69,7 @@ def command(  # noqa: PLR0913  # one for each option
     files: tuple[Path, ...],
     output_format: str,
     page: Path | None,
+    output: Path | None,
     thresholds: tuple[Expression, ...],
     *,
     unit: str | None,
@@ -74,7 +84,15 @@ def command(  # noqa: PLR0913  # one for each option
     each condition in each file, and on each host; with it, a result that is not sound ends with exit code 3.
     """
     is_asked = context.get_parameter_source("output_format") is ParameterSource.COMMANDLINE
-    page_file = _check(output_format if is_asked or not page else None, len(files), page, force=force)
+    if is_asked or output_format != "text":
+        _check_format(output_format, len(files), page or output)
+    if force and not (page or output):
+        raise UsageError("--force replaces a page or a file, and none is asked for", "name it with --html or -o")
+    if output and len(files) > 1:
+        raise UsageError(f"-o saves the result of one file, not of {len(files)}", "give one file at a time")
+    file_format = format_of_result(output) if output else ""
+    page_file = check_page(page, force=force) if page else None
+    file = reserve(output, force=force) if output else None
 
     from connbench.results.fleet_file import results_of
     from connbench.results.input_file import read_all
@@ -83,29 +101,32 @@ def command(  # noqa: PLR0913  # one for each option
     for one in results:
         check_names(thresholds, [spec for result in results_of([one]) for spec in result.specs], one.name)
     reports = [report_of(result, budget, by_strategy=blocks, is_wide=wide) for result in results]
-    failures = (
-        each(lambda: _write_page(reports, page_file)) if page_file else _print(reports, output_format, thresholds)
-    )
+    if page_file or file:
+        failures = each(
+            lambda: _write_page(reports, page_file) if page_file else None,
+            lambda: file.save(content_of(results[0], file_format)) if file else None,
+        )
+    else:
+        failures = _print(reports, output_format, thresholds)
     gate = gates.conclude(results, thresholds)
-    invalid = [result for result in results if warn_of_invalid(result, "text" if page else output_format)]
+    invalid = [result for result in results if warn_of_invalid(result, "text" if page_file or file else output_format)]
     return exit_code(failures, gate, is_invalid=bool(thresholds and invalid))
 
 
-def _check(output_format: str | None, files: int, page: Path | None, *, force: bool) -> Output | None:
-    """Check that the options go together, before any file is read; `output_format` is None if it does not matter.
+def _check_format(output_format: str, files: int, written: Path | None) -> None:
+    """Check that a format goes with the other options, before any file is read.
 
-    Returns:
-        The file of the page, reserved; None without one.
+    Args:
+        output_format: The format of stdout.
+        files: How many files are to be read.
+        written: A file that is to be written; then nothing is printed.
     """
-    if output_format and FORMATS[output_format].is_document and files > 1:
+    if FORMATS[output_format].is_document and files > 1:
         raise UsageError(f"--format {output_format} takes one file, not {files}", "give one file at a time")
-    if page is None:
-        if force:
-            raise UsageError("--force replaces a page, and there is no --html", "name the page with --html")
-        return None
-    if output_format:
-        raise UsageError(f"--html writes a page and prints nothing in --format {output_format}", "ask for one of them")
-    return check_page(page, force=force)
+    if written:
+        raise UsageError(
+            f"{written.name} is written, and nothing is printed in --format {output_format}", "ask for one of them"
+        )
 
 
 def _print(

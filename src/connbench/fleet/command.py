@@ -29,8 +29,16 @@ from connbench.commands.options import (
     page_option,
     quiet_option,
 )
-from connbench.commands.reports import report_of
-from connbench.commands.result_writer import Stdout, check_page, each, print_written, reserve, write_page
+from connbench.commands.reports import content_of, report_of
+from connbench.commands.result_writer import (
+    Stdout,
+    check_page,
+    each,
+    format_of_result,
+    print_written,
+    reserve,
+    write_page,
+)
 from connbench.commands.run import request_of
 from connbench.commands.sections import Command, Group, Section, option
 from connbench.commands.values import Word, count
@@ -90,9 +98,8 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
 
     from connbench.fleet.merge import merge as merge_results
     from connbench.results.input_file import read_any
-    from connbench.results.output_file import format_of
 
-    form = format_of(output)
+    form = format_of_result(output)
     file = reserve(output, force=force)
     fleet, messages = merge_results([read_any(one) for one in files], is_together=together)
     if form == "csv" and fleet.is_together:
@@ -100,7 +107,7 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
     if not quiet:
         for message in messages:
             print_message(message)
-    failures = each(lambda: file.save(FLEET_FORMATS[form](fleet)))
+    failures = each(lambda: file.save(content_of(fleet, form)))
     if not failures and not quiet:
         hosts = f"{len(fleet.hosts)} host{'s' * (len(fleet.hosts) > 1)}"
         print_written(f"wrote {file.shown}, {hosts}")
@@ -214,11 +221,10 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     from connbench.fleet.controller import FleetRequest, check, run_fleet
     from connbench.fleet.display import watcher_of
     from connbench.results.fleet_file import Fleet
-    from connbench.results.output_file import format_of
 
     request = FleetRequest(hosts, options, together, allow_missing)
     check(request)
-    form = format_of(output) if output else None
+    form = format_of_result(output) if output else None
     file = reserve(output, force=force) if output else None
     page_file = check_page(page, force=force) if page else None
 
@@ -241,8 +247,8 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     report = report_of(fleet, 0.0)
     stdout = Stdout()
     written = each(
-        lambda: file.save(FLEET_FORMATS[form](fleet)) if file and form else None,
-        lambda: stdout.print(report.write(output_format).rstrip("\n")),
+        lambda: file.save(content_of(fleet, form)) if file and form else None,
+        lambda: stdout.print(report.write(output_format, thresholds).rstrip("\n")),
         lambda: write_page(report.results, page_file, report.tables(), report.opening()) if page_file else None,
         lambda: check_names(thresholds, [spec for result in fleet.results for spec in result.specs], "this run"),
     )

@@ -13,6 +13,7 @@ EXTRA_OF: Final = {
     "jinja2": "html",
     "plotly": "html",
     "prometheus_client": "metrics",
+    "pyarrow": "parquet",
     "ClusterShell": "fleet",
 }
 """Which extra installs each, by the name of the module."""

@@ -36,6 +36,7 @@ from connbench.safe_text import printable
 
 _Document = TypeVar("_Document")
 _GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
 LARGEST_FILE = 2 << 30
 """Bytes, unpacked: fifty times the size of a million attempts."""
 
@@ -247,6 +248,8 @@ def _parse_whole(data: bytes, name: str, unit: str | None, *, is_one: bool) -> R
     begin = len(BOM_UTF8) if data.startswith(BOM_UTF8) else 0
     text = _BLANKS.match(data, begin)
     first = data[text.end() : text.end() + 1] if text else b""
+    if data.startswith(_PARQUET_MAGIC):
+        raise InputError(f"{name} is Parquet, which connbench writes and does not read", "name the run's .json or .csv")
     if not first:
         raise InputError(f"{name} is empty", "the run that should have written it did not")
     if first in {b"{", b"["}:

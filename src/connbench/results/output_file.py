@@ -37,7 +37,8 @@ from connbench.safe_text import printable
 if TYPE_CHECKING:
     from socket import socket
 
-SUFFIXES = {".json": "json", ".json.gz": "json", ".csv": "csv"}
+PARQUET = "parquet"
+SUFFIXES = {".json": "json", ".json.gz": "json", ".csv": "csv", ".parquet": PARQUET}
 """The formats of a result, by the ending of the file's name."""
 
 PICTURE_SUFFIXES = {".png": "png", ".svg": "svg"}
