@@ -163,8 +163,8 @@ def test_verdict_names_hosts_without_ports_and_lost_syns() -> None:
     assert ports == "a ran out of ports: 2 attempts found none free."
     said = verdict(fleet(host("a", path), host("b", path), together=True))
     assert said[1] == (
-        "a and b had no answer in time to 10 SYNs, with ports of their own left, from 30 connections of all hosts on: "
-        "the target, or a router with NAT before it, had no room for more."
+        "a and b had no answer in time to 10 SYNs, the first with 30 connections of all hosts open, and ports of their "
+        "own left: the target, or a router with NAT before it, had no room for more."
     )
     shown = text(fleet(host("a", path), host("b", own), together=True), 80)
     assert "errors  EINPROGRESS  EADDRNOTAVAIL" in shown

@@ -331,6 +331,12 @@ def verdict(fleet: Fleet) -> tuple[str, ...]:
     return tuple(map(printable, (*_unusable(found), *said, *_of_lost_hosts(fleet))))
 
 
+def _name(found: FleetSummary, spec: StrategySpec) -> str:
+    """A strategy in a sentence: without its load, if that tells it from the others."""
+    settings = [one.strategy.setting for one in found.strategies if one.strategy.phase is spec.phase]
+    return spec.setting if len(set(settings)) == len(settings) else spec.label
+
+
 LOSSES = frozenset({"timed-out", "slow-connect", "syn-retransmission"})
 """Codes of findings that are the result of hosts that fill a router or a target together."""
 
@@ -398,8 +404,8 @@ def _of_apart(found: FleetSummary) -> Iterator[str]:
     if not changed and any(figure.verdict is ChangeVerdict.UNDETERMINED for *_, figure in judged):
         host, spec, figure = max(judged, key=lambda one: abs(_size(one[2])))
         yield (
-            f"The largest difference: with {spec.label} the {_judged_words(spec)} of {host.host} is {_times(figure)} "
-            f"that of {first}; the rounds are too few to tell it from chance."
+            f"The largest difference: with {_name(found, spec)} the {_judged_words(spec)} of {host.host} is "
+            f"{_times(figure)} that of {first}; the rounds are too few to tell it from chance."
         )
         yield f"Next: measure all hosts with --rounds {2 * FEWEST}."
 
@@ -427,7 +433,7 @@ def _slowest(
     number = counted(len(found.fleet.results), "host")
     slowest = host.host if slower else first
     yield (
-        f"{slowest} is the slowest of {number}: with {spec.label} the {_judged_words(spec)} of {host.host} is "
+        f"{slowest} is the slowest of {number}: with {_name(found, spec)} the {_judged_words(spec)} of {host.host} is "
         f"{_times(figure)} that of {first}{sure}."
     )
     yield _why(found, host.host, first)
@@ -470,7 +476,7 @@ def _of_together(found: FleetSummary) -> Iterator[str]:
     measured = [(one, one.in_all) for one in found.strategies if one.in_all]
     number = counted(len(found.fleet.results), "host")
     made = [
-        f"{one.strategy.label} made {_rate(in_all.rate)} connections/s, at most {count(in_all.peak)} open"
+        f"{_name(found, one.strategy)} made {_rate(in_all.rate)} connections/s, at most {count(in_all.peak)} open"
         for one, in_all in measured
         if in_all.rate is not None
     ]
@@ -479,28 +485,28 @@ def _of_together(found: FleetSummary) -> Iterator[str]:
         shown = "; ".join([*made[:MOST_REASONS], *more])
         least = min(in_all.overlap for _, in_all in measured)
         yield f"{number} together: {shown}; all hosts ran for {least * 100:.0f} % of the time."
-    apart = [one.strategy.label for one, in_all in measured if in_all.rate is None]
+    apart = [_name(found, one.strategy) for one, in_all in measured if in_all.rate is None]
     if apart:
         yield f"With {listed(apart)} the {number} never all ran at the same time: there is no rate of all together."
     for one, in_all in measured:
-        yield from _exhausted(one, in_all, is_named=len(measured) > 1)
+        yield from _exhausted(found, one, in_all, is_named=len(measured) > 1)
     yield from _uneven(found, [one for one, _ in measured])
 
 
-def _exhausted(one: StrategyOfFleet, in_all: InAll, *, is_named: bool) -> Iterator[str]:
+def _exhausted(found: FleetSummary, one: StrategyOfFleet, in_all: InAll, *, is_named: bool) -> Iterator[str]:
     """The hosts that found no port of their own, and those whose SYNs were lost on the way."""
-    place = f"With {one.strategy.label} " if is_named else ""
+    place = f"With {_name(found, one.strategy)} " if is_named else ""
     without = {host.host: sum(n for name, n in host.summary.errors.items() if name in NO_PORT) for host in one.hosts}
     full = [host for host, number in without.items() if number]
     if full:
         yield f"{place}{_named(full)} ran out of ports: {counted(sum(without.values()), 'attempt')} found none free."
     lost = [host for host in one.hosts if host.lost]
     if lost and in_all.open_at_loss is not None:
-        own = "" if any(host.host in full for host in lost) else ", with ports of their own left"
-        hosts, number = _named([host.host for host in lost]), count(sum(host.lost for host in lost))
+        own = "" if any(host.host in full for host in lost) else ", and ports of their own left"
+        hosts, number = _named([host.host for host in lost]), counted(sum(host.lost for host in lost), "SYN")
         yield (
-            f"{place}{hosts} had no answer in time to {number} SYNs{own}, from {count(in_all.open_at_loss)} "
-            "connections of all hosts on: the target, or a router with NAT before it, had no room for more."
+            f"{place}{hosts} had no answer in time to {number}, the first with {count(in_all.open_at_loss)} "
+            f"connections of all hosts open{own}: the target, or a router with NAT before it, had no room for more."
         )
 
 
@@ -515,12 +521,14 @@ def _uneven(found: FleetSummary, strategies: Sequence[StrategyOfFleet]) -> Itera
         (lowest, name), *others = rates
         middle = median(rate for rate, _ in others)
         if lowest >= UNEVEN * middle:
-            alike.append(f"with {one.strategy.label} each made {_rate(lowest)} to {_rate(rates[-1][0])} connections/s")
+            alike.append(
+                f"with {_name(found, one.strategy)} each made {_rate(lowest)} to {_rate(rates[-1][0])} connections/s"
+            )
         else:
             slow[name] = None
             yield (
-                f"With {one.strategy.label} {name} is the slowest: {_rate(lowest)} connections/s, where the median of "
-                f"the others is {_rate(middle)}."
+                f"With {_name(found, one.strategy)} {name} is the slowest: {_rate(lowest)} connections/s, where the "
+                f"median of the others is {_rate(middle)}."
             )
     if alike:
         yield f"The hosts are alike: {', '.join(alike[:MOST_REASONS])}."
