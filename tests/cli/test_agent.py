@@ -174,6 +174,9 @@ def test_stop_keeps_what_was_measured(how: str) -> None:
             agent.process.terminate()
         done = agent.hear("done")
         assert done["fault"]["exit_code"] == 143
+        agent.say("stop")  # as of a Ctrl-C at this moment: the result stays until it was copied
+        agent.say("ping", number=1)
+        agent.hear("pong")
         data = Path(f"/proc/{agent.hello['pid']}/fd/{done['descriptor']}").read_bytes()
         assert parse_result(gzip.decompress(data), "it", None).is_partial
         agent.say("end")

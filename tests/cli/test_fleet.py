@@ -170,7 +170,7 @@ def test_a_target_that_one_host_lacks_stops_all(hosts: Hosts) -> None:
     """The fault of each host, with its name, and the exit code of that fault."""
     finished = hosts.connbench("fleet", "run", "-w", "c[1-2]", *NETNS, "-q", "--", "--target", "127.0.0.1:1")
     assert (finished.returncode, finished.stdout) == (ExitCode.TARGET, "")
-    assert {line.split(":")[1] for line in finished.stderr.splitlines() if "refuses" in line} == {" c1", " c2"}
+    assert {line.split(":")[1] for line in finished.stderr.splitlines() if "refuses" in line} == {" c1 and c2"}
 
 
 def test_clients_of_one_router_run_out_of_ports_together(tmp_path: Path) -> None:

@@ -208,12 +208,12 @@ class Agent:
         descriptor, size = -1, 0
         if result.attempts:
             try:
-                descriptor, size = _in_memory(result)
+                descriptor, size = self._in_memory(result)
             except Exception as error:  # noqa: BLE001  # no memory, or a bug: the controller is told
                 fault = fault_of(error)
         self._channel.say(Done(descriptor if size else None, size, FaultRecord.of(fault) if fault else None))
         with suppress(Interrupted):
-            self._wait_for(End)
+            self._wait_for(End, is_stoppable=False)
         return fault.exit_code if fault else 0
 
     def _measure(
@@ -253,19 +253,43 @@ class Agent:
                     progress.recent_mean_ns,
                 )
             )
+        self._heed()
+        closed_at = self._channel.closed_at
+        if closed_at is not None and (not self._interrupts.number or now - closed_at > KILL_AFTER_S):
+            self._interrupt(signal.SIGHUP)  # for the second time this kills the engine
+
+    def _heed(self, *, is_stoppable: bool = True) -> None:
+        """Obey what was ordered meanwhile: while a run goes on, or where it has ended and there is nothing to stop."""
         while order := self._channel.next_order():
             match order:
                 case Ping():
                     self._pong(order)
-                case Stop():
+                case Stop() if is_stoppable:
                     self._interrupt(signal_of(order))
                 case End():
                     self._interrupt(signal.SIGHUP)
                 case _:
                     pass  # an order that is of no use now
-        closed_at = self._channel.closed_at
-        if closed_at is not None and (not self._interrupts.number or now - closed_at > KILL_AFTER_S):
-            self._interrupt(signal.SIGHUP)  # for the second time this kills the engine
+
+    def _in_memory(self, result: PlainResult) -> tuple[int, int]:
+        """Write a result into memory that other processes can read from /proc; its descriptor, and its size in bytes.
+
+        Raises:
+            Interrupted: Nobody wants it any more.
+        """
+        descriptor = os.memfd_create("connbench-result")
+        with (
+            os.fdopen(os.dup(descriptor), "wb") as file,
+            gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed,
+        ):
+            for piece in result.pieces():
+                packed.write(piece)
+                self._heed(
+                    is_stoppable=False
+                )  # a million attempts take seconds, and silence would be taken for a fault
+                if self._channel.closed_at is not None:
+                    raise Interrupted(signal.SIGHUP)
+        return descriptor, os.fstat(descriptor).st_size
 
     def _interrupt(self, number: int) -> None:
         """End the round as that signal does."""
@@ -274,8 +298,8 @@ class Agent:
     def _pong(self, ping: Ping) -> None:
         self._channel.say(Pong(ping.number, time.clock_gettime_ns(time.CLOCK_REALTIME)))
 
-    def _wait_for(self, kind: type[_Order]) -> _Order:
-        """Wait for an order of this kind, and answer pings meanwhile.
+    def _wait_for(self, kind: type[_Order], *, is_stoppable: bool = True) -> _Order:
+        """Wait for an order of this kind, and answer pings meanwhile; `is_stoppable` as in `_heed`.
 
         Raises:
             Interrupted: A signal came, the controller stopped the run, or is gone.
@@ -287,7 +311,7 @@ class Agent:
                     self._pong(order)
                 case kind():
                     return order
-                case Stop():
+                case Stop() if is_stoppable:
                     raise Interrupted(signal_of(order))
                 case End():
                     raise Interrupted(signal.SIGHUP)
@@ -307,15 +331,3 @@ class Agent:
 def _attempts(plan: Plan) -> int:
     """The attempts of all turns."""
     return plan.rounds * sum(RoundPlan(plan, spec, 1).attempts for spec in plan.phases)
-
-
-def _in_memory(result: PlainResult) -> tuple[int, int]:
-    """Write a result into memory that other processes can read from /proc; its descriptor, and its size in bytes."""
-    descriptor = os.memfd_create("connbench-result")
-    with (
-        os.fdopen(os.dup(descriptor), "wb") as file,
-        gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed,
-    ):
-        for piece in result.pieces():
-            packed.write(piece)
-    return descriptor, os.fstat(descriptor).st_size

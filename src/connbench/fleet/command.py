@@ -214,7 +214,9 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     OPTIONS are those of connbench run. Apart, each host measures by itself, as fast as it can; --together lets all
     begin each round of each strategy at the same instant. No host begins before all are ready.
     """
-    request_of(options, "connbench fleet run")
+    asked = request_of(options, "connbench fleet run")
+    if together and asked.start_at_us is not None:
+        raise UsageError("--together and --start-at both say when a turn begins", "leave out --start-at")
     FLEET_FORMATS[output_format].check(output_format)
     hosts = _hosts(host_set, via, fanout, timeout_s, python)
 

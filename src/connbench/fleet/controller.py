@@ -686,7 +686,10 @@ class _Controller:
             with suppress(OSError):
                 if host.file.lstat().st_size > host.done.size:
                     host.copier.abort()
-        if host.hello and host.state <= State.COPYING and not host.sent_ns and now - host.pinged_at > PING_EVERY_S:
+        every = min(
+            PING_EVERY_S, timeout / 4
+        )  # so that a short --timeout does not take a waiting host for a silent one
+        if host.hello and host.state <= State.COPYING and not host.sent_ns and now - host.pinged_at > every:
             host.pinged_at = now
             self._say(host, Ping(0))
 
