@@ -31,7 +31,17 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = {
     "Is it my problem?": ("inspect", "trace", "strategies"),
     "What helps": ("advise", "../examples/README", "predict"),
-    "Measure": ("profile", "measure", "load", "sweep", "real-targets", "behind-a-nat", "many-hosts", "contention"),
+    "Measure": (
+        "install",
+        "profile",
+        "measure",
+        "load",
+        "sweep",
+        "real-targets",
+        "behind-a-nat",
+        "many-hosts",
+        "contention",
+    ),
     "Compare and share": ("compare", "kernels", "ci", "files", "formats", "reproduce"),
     "How it works": ("how-connect-picks-a-port",),
     "Reference": ("../commands/index", "figures", "glossary", "exit-codes", "reliability"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+import connbench
 
 ROOT = Path(__file__).parents[2]
 FORMS = [path for path in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").iterdir()) if path.name != "config.yml"]
@@ -43,6 +46,29 @@ def test_issue_form_asks_for_the_machine(form: Path) -> None:
     [doctor] = [field for field in fields if field["id"] == "doctor"]
     assert "connbench doctor --format json" in doctor["attributes"]["label"]
     assert doctor["validations"] == {"required": True}
+
+
+def test_debian_has_the_version_of_the_package() -> None:
+    """The version stands in connbench alone, and dpkg reads it from the changelog's first line."""
+    first = (ROOT / "debian" / "changelog").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"connbench ({connbench.__version__}) ")
+
+
+def test_debian_builds_with_what_connbench_requires() -> None:
+    """The man pages are made by the commands during the build; dh_python3 takes the package's own needs from here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    control = (ROOT / "debian" / "control").read_text(encoding="utf-8")
+    needed = {re.split(r"[>=]", one)[0] for one in project["dependencies"]}
+    assert {name for name in needed if f" python3-{name}" not in control} == set()
+
+
+def test_image_is_built_from_what_is_here() -> None:
+    """The stages share one base, and nothing of git or of an environment goes into the image."""
+    steps = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^FROM (\S+)", steps, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert re.findall(r"^COPY (?!--from)(\S+)", steps, re.MULTILINE) == ["."]
+    ignored = (ROOT / ".containerignore").read_text(encoding="utf-8").split()
+    assert {"/.git", "/.venv*"} <= {*ignored}
 
 
 def test_make_help_lists_every_target_below_a_heading() -> None:
