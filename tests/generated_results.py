@@ -223,7 +223,7 @@ offsets = st.floats(-1e12, 1e12)
 def host_records(draw: st.DrawFn, name: str, *, is_measured: bool) -> HostRecord:
     """What a host of a fleet can leave: a result, whole or with a fault, or a fault alone."""
     runs = results().filter(lambda one: not any(spec.load.profile for spec in one.specs))
-    result = draw(runs) if is_measured else None
+    result = replace(draw(runs), name=name) if is_measured else None
     return HostRecord(
         name,
         result,

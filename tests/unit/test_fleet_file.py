@@ -29,7 +29,16 @@ from mutants import SMALL, made_by_model, mutant
 
 Document = dict[str, Any]
 
-FIRST, SECOND = (result_of({BIND: [round_of(samples_of([10_000 * k] * 3))]}) for k in (1, 2))
+FORMS = ("json", "csv")
+"""The formats of a file that is read again."""
+
+
+def of_host(name: str, result: Result) -> Result:
+    """The result under the name of its host."""
+    return replace(result, name=name)
+
+
+FIRST, SECOND = (of_host(f"web{k}", result_of({BIND: [round_of(samples_of([10_000 * k] * 3))]})) for k in (1, 2))
 FLEET = Fleet(
     (
         HostRecord("web1", FIRST, offset_us=-1.5, error_us=20.0, offsets_us=(-1.5, -1.25)),
@@ -40,7 +49,7 @@ FLEET = Fleet(
 )
 RUN = made_by_model(replace(SMALL, strategies=(PLAIN, BIND), rounds=1))
 JSON, CSV = (
-    FLEET_FORMATS[form](replace(FLEET, hosts=(HostRecord("a", RUN), *FLEET.hosts[1:]))) for form in ("json", "csv")
+    FLEET_FORMATS[form](replace(FLEET, hosts=(HostRecord("a", of_host("a", RUN)), *FLEET.hosts[1:]))) for form in FORMS
 )
 
 
@@ -98,7 +107,7 @@ def test_csv_of_a_fleet_has_the_csv_of_each_host(fleet: Fleet) -> None:
 def test_document_has_the_document_of_each_host() -> None:
     """What reads a result of one host reads the same keys here, and each number has its unit."""
     document = json.loads(FLEET_FORMATS["json"](FLEET))
-    assert list(document) == ["schema", "connbench", "fleet"]
+    assert list(document) == ["schema", "connbench", "summary", "fleet"]
     assert (document["schema"], document["fleet"]["together"]) == (SCHEMA, True)
     first, _, last = document["fleet"]["hosts"]
     assert first["result"] == json.loads(FORMATS["json"](FIRST))
@@ -119,13 +128,13 @@ def test_hosts_are_those_that_measured() -> None:
     assert read.is_partial
     assert not again(replace(FLEET, hosts=FLEET.hosts[:1])).is_partial
     cut = result_of({BIND: [round_of(samples_of([1]), fault=Interrupted(2))]})
-    assert again(replace(FLEET, hosts=(HostRecord("a", cut),))).is_partial
+    assert again(replace(FLEET, hosts=(HostRecord("a", of_host("a", cut)),))).is_partial
 
 
 def test_a_result_without_a_round_is_written_as_none() -> None:
     """A host that was stopped before its first round has a plan, and nothing to show."""
-    empty = HostRecord("web2", Result(FIRST.plan, {}), RunFault("stopped"))
-    for form in FLEET_FORMATS:
+    empty = HostRecord("web2", of_host("web2", Result(FIRST.plan, {})), RunFault("stopped"))
+    for form in FORMS:
         back = again(replace(FLEET, hosts=(FLEET.hosts[0], empty)), form).hosts[1]
         assert (back.result, back.fault and back.fault.message) == (None, "stopped")
 
@@ -250,7 +259,7 @@ def test_rows_that_no_run_writes_are_refused(rows: list[str], words: str) -> Non
 def test_names_of_hosts_survive_a_csv() -> None:
     """Commas, quotes and what a spreadsheet would take for a formula; a name that begins like another one."""
     names = ["a", "a,", 'a"b', "=1+1", "'x", "-web", "a b", "ab"]
-    fleet = Fleet(tuple(HostRecord(name, FIRST) for name in names))
+    fleet = Fleet(tuple(HostRecord(name, of_host(name, FIRST)) for name in names))
     assert [host.name for host in again(fleet, "csv").hosts] == names
     assert {len(host.result.strategies[0].samples) for host in again(fleet, "csv").hosts if host.result} == {3}
 
@@ -268,5 +277,6 @@ def test_mutant_is_refused_or_read(text: str, rng: Random) -> None:
         assert len({host.name for host in found.hosts}) == len(found.hosts)
         assert all(host.name.isprintable() and (host.result or host.fault) for host in found.hosts)
         assert all(result.rounds for result in found.results)
-        for form in FLEET_FORMATS:
+        for form in FORMS:
             assert [host.name for host in again(found, form).hosts] == [host.name for host in found.hosts]
+        assert FLEET_FORMATS["text"](found)
