@@ -42,7 +42,10 @@ def test_example_is_what_the_format_prints(name: str) -> None:
     """The lines of the example are in the text, in their order."""
     [example] = re.findall(r"^```\w*\n(.*?)^```", SECTIONS[name], re.MULTILINE | re.DOTALL)
     conditions = [parse(text) for text in re.findall(r"--fail-if '(.*?)'", SECTIONS[name].partition("```")[0])]
-    printed = write_as(read(EXAMPLE), name, conditions)
+    result = read(EXAMPLE)
+    if name == "hgrm":  # a histogram of one strategy
+        result.rounds = {spec: rounds for spec, rounds in result.rounds.items() if spec.name == "range"}
+    printed = write_as(result, name, conditions)
     assert is_in_order(example.splitlines(), printed)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from connbench.results.fleet_file import Fleet
     from connbench.results.result import Result
 
-WITHOUT_FINDINGS = {"talk", "csv", "talk-csv", "gobench", "bmf", "benchmark-action"}
+WITHOUT_FINDINGS = {"talk", "csv", "talk-csv", "gobench", "bmf", "benchmark-action", "hgrm", "hlog"}
 """Formats without a place for findings."""
 
 

@@ -95,6 +95,10 @@ def check_outputs(plan: Plan, output: Path | None, output_format: str, *, plot: 
         from connbench.results.talk_csv import check_one_round
 
         check_one_round(len(plan.phases) * plan.rounds)
+    if output_format == "hgrm":
+        from connbench.report.hdr import check_one_strategy
+
+        check_one_strategy(len(plan.phases))
     return result_file(output, force=force)
 
 

@@ -55,6 +55,8 @@ FORMATS = {
     "gobench": Format("connbench.report.benchmarks", "gobench", is_document=True),
     "bmf": Format("connbench.report.benchmarks", "bmf", is_document=True),
     "benchmark-action": Format("connbench.report.benchmarks", "benchmark_action", is_document=True),
+    "hgrm": Format("connbench.report.hdr", "hgrm", is_document=True, library="hdrh"),
+    "hlog": Format("connbench.report.hdr", "hlog", is_document=True, library="hdrh"),
     "ktap": Format("connbench.report.ktap", "ktap", is_document=True),
 }
 """Of a result."""
@@ -64,7 +66,7 @@ PROFILE_FORMATS = {
     "json": FORMATS["json"],
     "csv": FORMATS["csv"],
     "markdown": Format("connbench.report.profile_report", "markdown"),
-    **{name: FORMATS[name] for name in ("gobench", "bmf", "benchmark-action", "ktap")},
+    **{name: FORMATS[name] for name in ("gobench", "bmf", "benchmark-action", "hlog", "ktap")},
 }
 """Of a profile: the other formats of a result describe a filling."""
 
@@ -82,6 +84,7 @@ FLEET_FORMATS = {
     "markdown": Format("connbench.report.fleet_report", "markdown"),
     "prometheus": Format("connbench.report.prometheus", "fleet_prometheus", is_document=True),
     "openmetrics": Format("connbench.report.prometheus", "fleet_openmetrics", is_document=True),
+    "hlog": FORMATS["hlog"],
     "ktap": Format("connbench.report.ktap", "fleet_ktap", is_document=True),
 }
 """Of the results of several hosts: the talk's formats are of one."""

@@ -14,6 +14,7 @@ EXTRA_OF: Final = {
     "plotly": "html",
     "prometheus_client": "metrics",
     "pyarrow": "parquet",
+    "hdrh": "hdr",
     "ClusterShell": "fleet",
 }
 """Which extra installs each, by the name of the module."""
