@@ -158,6 +158,12 @@ python_option = option(
     help="Start connbench over there with this Python.  [default: connbench, as a shell there finds it; with --via "
     "netns this Python]",
 )
+push_option = option(
+    Section.HOSTS,
+    "--push",
+    is_flag=True,
+    help="Send connbench to the hosts, which need Python 3.11 alone; it stays in memory there.",
+)
 HOST_OPTIONS = (hosts_option, via_option, fanout_option, timeout_option, python_option)
 """The options that say which hosts, and how to reach them."""
 
@@ -168,7 +174,7 @@ Try:
     --allow-remote --strategy early,range"""
 
 
-@command.command("run", cls=Command, epilog=RUN_EPILOG, params=[*HOST_OPTIONS])
+@command.command("run", cls=Command, epilog=RUN_EPILOG, params=[*HOST_OPTIONS, push_option])
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS...]")
 @option(
     Section.PLACE,
@@ -200,6 +206,7 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     fanout: int,
     timeout_s: float,
     python: str,
+    push: bool,
     together: bool,
     allow_missing: int,
     output: Path | None,
@@ -218,7 +225,7 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     if together and asked.start_at_us is not None:
         raise UsageError("--together and --start-at both say when a turn begins", "leave out --start-at")
     FLEET_FORMATS[output_format].check(output_format)
-    hosts = _hosts(host_set, via, fanout, timeout_s, python)
+    hosts = _hosts(host_set, via, fanout, timeout_s, python, push=push)
 
     from connbench.fleet.controller import FleetRequest, check, run_fleet
     from connbench.fleet.display import watcher_of
@@ -358,7 +365,7 @@ def inspect(  # one for each option
     return ExitCode.THRESHOLD if fleet.failures else ExitCode.OK
 
 
-def _hosts(host_set: str, via: str, fanout: int, timeout_s: float, python: str) -> Hosts:
+def _hosts(host_set: str, via: str, fanout: int, timeout_s: float, python: str, *, push: bool = False) -> Hosts:
     """The hosts that the options name.
 
     Raises:
@@ -366,9 +373,10 @@ def _hosts(host_set: str, via: str, fanout: int, timeout_s: float, python: str) 
         UsageError: They name none.
     """
     check_extra()
+    from connbench.fleet.archive import make_archive
     from connbench.fleet.hosts import Hosts, Via, parse_hosts
 
-    return Hosts(parse_hosts(host_set), Via(via), fanout, timeout_s, python)
+    return Hosts(parse_hosts(host_set), Via(via), fanout, timeout_s, python, make_archive() if push else b"")
 
 
 def check_extra() -> None:

@@ -384,6 +384,7 @@ class _Controller:
                 words = [*self._request.hosts.connbench, "agent"]
                 host.worker = make_worker(self._request.hosts, [host.name], words, _Agent(self, host), timeout_s=-1)
                 host.worker.longest = MOST_BYTES
+                host.worker.write(self._request.hosts.archive)
                 host.since, host.is_open = time.monotonic(), True
                 self._task.schedule(host.worker)
 
@@ -785,8 +786,9 @@ def why_lost(hosts: Hosts, host: Host) -> ConnbenchError:
             "there is no network namespace of this name", "`ip netns list` shows those that there are"
         )
     if code in {NOT_FOUND, NOT_EXECUTABLE} or "No module named" in all_words:
-        return EnvironmentFault(f"it has no connbench: {words or f'exit code {code}'}", how_to_install(hosts))
-    if "no command 'agent'" in all_words or "Unknown option: -P" in all_words:
+        lacking = "Python" if hosts.archive else "connbench"
+        return EnvironmentFault(f"it has no {lacking}: {words or f'exit code {code}'}", how_to_install(hosts))
+    if "no command 'agent'" in all_words or "needs Python 3.11" in all_words or "Unknown option: -P" in all_words:
         return EnvironmentFault(f"its connbench or its Python is too old: {words}", how_to_install(hosts))
     return EnvironmentFault(f"no agent began there: {words or f'exit code {code}'}", how_to_install(hosts))
 

@@ -28,6 +28,7 @@ from ClusterShell.Worker.Exec import ExecClient, ExecWorker
 from ClusterShell.Worker.Ssh import SshClient, WorkerSsh
 
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault, UsageError
+from connbench.fleet.archive import BOOTSTRAP
 from connbench.safe_text import printable
 
 MOST_HOSTS = 10_000
@@ -72,6 +73,8 @@ class Hosts:
         timeout_s: How long each may take, in seconds.
         python: The Python over there that has connbench; empty for the `connbench` that a shell finds there, and for
             this Python where the hosts are network namespaces of this machine.
+        archive: The connbench that is sent to a host, from `connbench.fleet.archive`; empty where it has its own. Then
+            `python` needs none, and is `python3` if it is empty.
     """
 
     names: tuple[str, ...]
@@ -79,10 +82,14 @@ class Hosts:
     fanout: int = 64
     timeout_s: float = 30.0
     python: str = ""
+    archive: bytes = field(default=b"", repr=False)
 
     @property
     def connbench(self) -> tuple[str, ...]:
-        """The words that start connbench over there."""
+        """The words that start connbench over there; it then reads `archive` from stdin, if there is one."""
+        if self.archive:
+            python = self.python or (sys.executable if self.via is Via.NETNS else "python3")
+            return (python, "-I", "-c", BOOTSTRAP, str(len(self.archive)))
         if self.python:
             return (self.python, "-P", "-m", "connbench")
         return ("connbench",) if self.via is Via.SSH else (sys.executable, "-P", "-m", "connbench")
@@ -341,7 +348,9 @@ def _fault_of(hosts: Hosts, answer: Answer, collector: _Collector) -> ConnbenchE
 
 
 def how_to_install(hosts: Hosts) -> str:
-    """What gives a host the connbench that it lacks."""
+    """What gives a host the connbench, or the Python, that it lacks."""
+    if hosts.archive:
+        return "name a Python there, 3.11 or newer, with --python"
     if hosts.python:
         return "name another Python with --python, or give --push, which needs Python 3.11 alone"
     return "install it there (pip install connbench), name its Python with --python, or give --push"
