@@ -1,4 +1,4 @@
-"""docs/grafana-inspect.json: each panel has a place, and each query asks for metrics and labels that exporters have."""
+"""docs/grafana-*.json: each panel has a place, and each query asks for metrics and labels that exporters have."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from connbench.inspect.snapshot import Settings, Snapshot
 from connbench.inspect.sockets import Sockets
 from connbench.model import PortRange
 from connbench.portmodel.next_search import Half
-from connbench.trace.counts import Maps, ParityCounts
+from connbench.trace.counts import Maps, OffsetCounts, ParityCounts
 from connbench.trace.trace_metrics import TraceCollector
 
-PAGE = Path(__file__).parents[2] / "docs" / "grafana-inspect.json"
-DASHBOARD: dict[str, Any] = json.loads(PAGE.read_text(encoding="utf-8"))
-PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
+DOCS = Path(__file__).parents[2] / "docs"
+DASHBOARDS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(DOCS.glob("grafana-*.json"))
+}
 TARGETS = [
-    pytest.param(panel, target, id=f"{panel['title']} {target['refId']}")
-    for panel in PANELS
+    pytest.param(panel, target, id=f"{name} {panel['title']} {target['refId']}")
+    for name, dashboard in DASHBOARDS.items()
+    for panel in dashboard["panels"]
     for target in panel.get("targets", [])
 ]
-VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
 ADDED = {"instance", "job"}
 """Labels that Prometheus adds to whatever it scrapes."""
 
@@ -59,6 +60,7 @@ def exported() -> dict[str, set[str]]:
     collectors: list[Collector] = [
         InspectionCollector(replace(found, rows=rows)),
         TraceCollector(ParityCounts.of(maps), lambda _: "/"),
+        TraceCollector(OffsetCounts({30_000: 1}, {40_000: 1}, bound=0, failed=0, lost=0), lambda _: "/"),
     ]
     labels: dict[str, set[str]] = defaultdict(set)
     for collector in collectors:
@@ -121,24 +123,37 @@ def test_queries_ask_for_what_there_is(panel: dict[str, Any], target: dict[str, 
     assert named <= set.union(*(labels_of(part) for part in parts_of(outermost)))
 
 
-def test_every_variable_is_one_of_the_dashboard() -> None:
+def test_exporters_are_shown() -> None:
+    """Each exporter has a dashboard, and that of trace has every metric of it."""
+    assert set(DASHBOARDS) == {"grafana-inspect", "grafana-trace"}
+    assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
+    text = json.dumps(DASHBOARDS["grafana-trace"])
+    of_trace = {name for name in EXPORTED if name.startswith("connect_") and not name.endswith(("_created", "_sum"))}
+    assert [name for name in of_trace if name not in text] == []
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_variable_is_one_of_the_dashboard(name: str) -> None:
     """Queries, data sources and the variables' own queries name those alone, beside Grafana's `$__...`."""
-    used = set(re.findall(r"\$\{?([a-z]\w*)", PAGE.read_text(encoding="utf-8")))
-    assert used == set(VARIABLES)
-    for name in ("instance", "namespace"):
-        found = re.fullmatch(r"label_values\((.*), (\w+)\)", VARIABLES[name]["definition"])
+    variables = {variable["name"]: variable for variable in DASHBOARDS[name]["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(DASHBOARDS[name])))
+    assert used == set(variables)
+    for variable in variables.keys() & {"instance", "namespace"}:
+        found = re.fullmatch(r"label_values\((.*), (\w+)\)", variables[variable]["definition"])
         assert found
-        assert found[2] == name
+        assert found[2] == variable
         [selector] = selectors(found[1])
         names = [selector.name] if selector.name else selector.matchers.matchers[0].value.split("|")
-        assert all(name in EXPORTED[metric] for metric in names)
+        assert all(variable in EXPORTED[metric] for metric in names)
 
 
-def test_panels_have_a_place_each() -> None:
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_have_a_place_each(name: str) -> None:
     """Within the 24 columns, none over another, each with an id, a title and a sentence that says what it shows."""
-    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    panels = DASHBOARDS[name]["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
     cells = []
-    for panel in PANELS:
+    for panel in panels:
         grid = panel["gridPos"]
         assert grid["x"] + grid["w"] <= COLUMNS_OF_GRID
         cells.append({(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])})
@@ -149,7 +164,7 @@ def test_panels_have_a_place_each() -> None:
 
 def test_renamed_columns_are_those_of_the_queries() -> None:
     """The table names the value of each of its queries."""
-    [table] = [panel for panel in PANELS if panel["type"] == "table"]
+    [table] = [panel for panel in DASHBOARDS["grafana-inspect"]["panels"] if panel["type"] == "table"]
     [organize] = [one for one in table["transformations"] if one["id"] == "organize"]
     assert list(organize["options"]["renameByName"]) == [f"Value #{target['refId']}" for target in table["targets"]]
 
