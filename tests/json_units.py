@@ -11,7 +11,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs" / "figures.md"
 
-OPEN_ENDED = re.compile(r"(\.environment\.|.*\.counters\.|.*\.others\.|.*\.summary\.errors\.|.*\.sysctls\.)")
+OPEN_ENDED = re.compile(r"(\.environment\.|.*\.counters\.|.*\.others\.|.*\.errors\.|.*\.sysctls\.)")
 """Where names are the kernel's, its states of connections among them, or an errno's."""
 
 NAMED = re.compile(r"_(ns|ms|s|share)(\.|$)")

@@ -14,7 +14,7 @@ from connbench.analysis.fleet_summary import compare_fleets, summarize_fleet
 from connbench.analysis.gate import evaluate_fleet
 from connbench.commands.reports import FleetReport
 from connbench.errors import RunFault, UsageError
-from connbench.model import StrategySpec
+from connbench.model import Churn, Load, Phase, StrategySpec
 from connbench.report.fleet_report import (
     MOST_SHOWN,
     comparison_json,
@@ -31,6 +31,7 @@ from connbench.report.html.page import html_page
 from connbench.results.fleet_file import Fleet, HostRecord, results_of
 from connbench.results.input_file import parse_any
 from connbench.results.result import Samples
+from connbench.results.talk_csv import read_talk_csv
 from connbench.thresholds import parse
 from factories import BIND, PLAIN, WINDOW, result_of, round_of, samples_of, too_wide
 from json_units import without_unit
@@ -211,6 +212,44 @@ def test_json_is_the_file_with_a_summary_before_the_hosts() -> None:
         assert isinstance(again, Fleet)
         assert [h.name for h in again.hosts] == [h.name for h in everything.hosts]
         assert summarize_fleet(again).strategies[0].in_all == summarize_fleet(everything).strategies[0].in_all
+
+
+def test_every_kind_of_result_has_every_format() -> None:
+    """Hosts without an attempt, with a churn, and of a CSV that has little: beside each other, and together."""
+    load = Load(connections=6, churn=Churn(4))
+    fill, churn = StrategySpec("bind", load=load), StrategySpec("bind", load=load, phase=Phase.CHURN)
+    churned = result_of({fill: [round_of(calls(100, 6))]})
+    churned.rounds[churn] = [round_of(calls(100, 4))]
+    odd = {
+        "empty": result_of({BIND: [round_of(samples_of([]), fault=RunFault("gone"))]}),
+        "churn": churned,
+        "talk": read_talk_csv("9024,0.00001\n9025,0.00002\n", "talk.csv"),
+    }
+    hosts = [HostRecord(name, replace(result, name=name)) for name, result in odd.items()]
+    for some in (hosts, hosts[:1], hosts[1:], [*hosts, host("usual", calls(100))]):
+        for together in (False, True):
+            everything = fleet(*some, together=together)
+            assert too_wide(text(everything, 80)) == []
+            assert all(write(everything) for write in FLEET_FORMATS.values())
+            report = FleetReport(fleet=everything)
+            assert html_page(report.results, report.tables(), report.opening())
+            assert comparison_text(compare_fleets(everything, everything), 80)
+
+
+def test_verdict_is_about_the_churn_where_there_is_one() -> None:
+    """As that of a run: the filling is there to meet a range that is in use."""
+    load = Load(connections=6, churn=Churn(4))
+    hosts = []
+    for name in "ab":
+        result = result_of({StrategySpec("bind", load=load): [round_of(calls(100, 6))]})
+        result.rounds[StrategySpec("bind", load=load, phase=Phase.CHURN)] = [round_of(calls(200, 4))]
+        for some in result.rounds.values():
+            some[:] = [replace(r, report=replace(r.report, epoch_us=EPOCH_US)) for r in some]
+        hosts.append(HostRecord(name, replace(result, name=name), offset_us=0.0))
+    assert verdict(fleet(*hosts, together=True)) == (
+        "2 hosts together: bind made 10,000 connections/s, at most 12 open; all hosts ran for 100 % of the time.",
+        "The hosts are alike: with bind each made 5,000 connections/s.",
+    )
 
 
 def test_metrics_have_the_host_as_a_label() -> None:

@@ -448,7 +448,7 @@ def _of_clock(host: HostRecord) -> Iterator[Finding]:
         yield Finding(
             CLOCK_OFFSET,
             Severity.WARNING,
-            "its file does not say when its rounds began, so that nothing is known of all hosts together",
+            "the file does not say when its rounds began, so that nothing is known of all hosts together",
             "measure again with connbench of this version on each host, and save as .json or .json.gz",
             host.name,
         )
@@ -456,7 +456,7 @@ def _of_clock(host: HostRecord) -> Iterator[Finding]:
         yield Finding(
             CLOCK_OFFSET,
             Severity.WARNING,
-            "the offset of its clock is not known, and counts as 0",
+            "the offset of the clock is not known, and counts as 0",
             "connbench fleet run --together measures it; else keep the clocks of all hosts together by NTP or PTP",
             host.name,
         )
@@ -464,7 +464,7 @@ def _of_clock(host: HostRecord) -> Iterator[Finding]:
         yield Finding(
             CLOCK_OFFSET,
             Severity.WARNING,
-            f"the offset of its clock is known to {duration(host.error_us * NS_PER_US)} only",
+            f"the offset of the clock is known to {duration(host.error_us * NS_PER_US)} only",
             "begins, spans and rates of all hosts may be wrong by as much; over a path that answers within "
             f"{duration(2 * MOST_OFFSET_US * NS_PER_US)} it is known to {duration(MOST_OFFSET_US * NS_PER_US)}",
             host.name,

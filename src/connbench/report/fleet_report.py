@@ -21,7 +21,7 @@ from connbench.analysis.fleet_summary import (
 )
 from connbench.analysis.summary import Distribution, errno_name
 from connbench.findings import Finding, Severity, merge_alike
-from connbench.model import StrategySpec
+from connbench.model import Phase, StrategySpec
 from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
 from connbench.report.blocks import Alert, Block, Findings, Heading, Lines, Table, Verdict
@@ -331,6 +331,12 @@ def verdict(fleet: Fleet) -> tuple[str, ...]:
     return tuple(map(printable, (*_unusable(found), *said, *_of_lost_hosts(fleet))))
 
 
+def _that_count(found: FleetSummary) -> list[StrategyOfFleet]:
+    """What the verdict is about: the churn where there is one, as in the verdict on a run; else everything."""
+    churned = [one for one in found.strategies if one.strategy.phase is Phase.CHURN]
+    return churned or [*found.strategies]
+
+
 def _name(found: FleetSummary, spec: StrategySpec) -> str:
     """A strategy in a sentence: without its load, if that tells it from the others."""
     settings = [one.strategy.setting for one in found.strategies if one.strategy.phase is spec.phase]
@@ -381,7 +387,7 @@ def _of_apart(found: FleetSummary) -> Iterator[str]:
     yield from _not_comparable(found, first)
     judged = [
         (host, one.strategy, figure)
-        for one in found.strategies
+        for one in _that_count(found)
         for host in one.hosts
         if host.against_first
         and (figure := host.against_first.figures.get(judged_name(one.strategy)))
@@ -473,7 +479,7 @@ def _not_comparable(found: FleetSummary, first: str) -> Iterator[str]:
 
 def _of_together(found: FleetSummary) -> Iterator[str]:
     """What the hosts reached together, who ran out of ports, and which host was slow."""
-    measured = [(one, one.in_all) for one in found.strategies if one.in_all]
+    measured = [(one, one.in_all) for one in _that_count(found) if one.in_all]
     number = counted(len(found.fleet.results), "host")
     made = [
         f"{_name(found, one.strategy)} made {_rate(in_all.rate)} connections/s, at most {count(in_all.peak)} open"
@@ -521,9 +527,8 @@ def _uneven(found: FleetSummary, strategies: Sequence[StrategyOfFleet]) -> Itera
         (lowest, name), *others = rates
         middle = median(rate for rate, _ in others)
         if lowest >= UNEVEN * middle:
-            alike.append(
-                f"with {_name(found, one.strategy)} each made {_rate(lowest)} to {_rate(rates[-1][0])} connections/s"
-            )
+            span = " to ".join(dict.fromkeys((_rate(lowest), _rate(rates[-1][0]))))
+            alike.append(f"with {_name(found, one.strategy)} each made {span} connections/s")
         else:
             slow[name] = None
             yield (
