@@ -29,7 +29,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -189,6 +189,10 @@ class Hosts:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             process.communicate()
+
+    def connbench_started(self, *arguments: str, **variables: str) -> AbstractContextManager[Controller]:
+        """Connbench, while it runs on the machine."""
+        return self.started(COMMAND, *arguments, **variables)
 
     @contextmanager
     def serving(self, port: int = 8080, *arguments: str) -> Iterator[Controller]:
