@@ -105,7 +105,7 @@ kernel-lab: $(READY) ## Measure in Debian's kernels 5.10 to 7.x and user-mode-li
 columns: $(READY) ## Write the table of an attempt's columns in docs/figures.md
 	$(BIN)/python scripts/columntable.py
 
-pictures: $(READY) ## Draw the README's two pictures from RESULT=file
+pictures: $(READY) ## Measure and draw the pictures of README and docs/files.md; idle CPUs; RESULT=file: of that run
 	$(BIN)/python scripts/pictures.py $(RESULT)
 
 explain: $(READY) ## Draw the pictures of docs/how-connect-picks-a-port.md

@@ -53,7 +53,7 @@ VERBATIM = "\b"
 """click's mark for a paragraph whose lines stay as they are."""
 
 STYLE = """
-article img { background: #fff; }
+article img[src$=".png"] { background: #fff; }
 .sidebar-brand-text { font-size: 1.3rem; }
 article table.docutils { font-size: 0.9rem; }
 article p > img { display: inline-block; vertical-align: top; }
@@ -64,7 +64,7 @@ SETTINGS = {
     "project": "connbench",
     "html_title": f"connbench {connbench.__version__}",
     "extensions": ["myst_parser"],
-    "myst_enable_extensions": ["deflist", "html_image"],
+    "myst_enable_extensions": ["deflist"],
     "myst_heading_anchors": 4,
     "html_theme": "furo",
     "html_css_files": ["connbench.css"],

@@ -93,8 +93,17 @@ def test_commands_are_found() -> None:
 
 
 def test_readme_is_short() -> None:
-    """What a reader needs in the first five minutes; everything else has a page of its own."""
-    assert len(PAGES["README.md"].split()) <= 1500
+    """What a reader needs in the first five minutes; everything else has a page of its own. Pictures have no words."""
+    assert len(re.sub(r"<[^>]+>", "", PAGES["README.md"]).split()) <= 1500
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_are_there_for_light_and_dark(page: str) -> None:
+    """What HTML in a page names, which has a place beside the page as a link has."""
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    named = re.findall(r'(src|srcset)="([^"]+)"', PAGES[page])
+    assert [name for _, name in named if not (folder / name).is_file()] == []
+    assert [name for kind, name in named if ("-dark." in name) is not (kind == "srcset")] == []
 
 
 def test_readme_links_to_pages() -> None:
