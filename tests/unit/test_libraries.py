@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -34,6 +35,16 @@ def test_exporter_needs_the_library_too(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(EnvironmentFault, match="--exporter needs prometheus_client") as caught:
         exporter_address("127.0.0.1:0")
     assert caught.value.hint == "pip install 'connbench[metrics]'"
+
+
+def test_page_lists_every_extra() -> None:
+    """docs/install.md, with the libraries of each; `docs` and `dev` are for who works on connbench."""
+    page = (Path(__file__).parents[2] / "docs" / "install.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| ([\w, -]+) \|", page, re.MULTILINE))
+    extras = PROJECT["optional-dependencies"]
+    assert listed.keys() == extras.keys() - {"docs", "dev"}
+    for extra in listed.keys() - {"all"}:
+        assert listed[extra].split(", ") == [re.split("[>=]", one)[0] for one in extras[extra]]
 
 
 @pytest.mark.parametrize(("module", "extra"), EXTRA_OF.items())
