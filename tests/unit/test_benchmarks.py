@@ -16,6 +16,7 @@ from connbench.errors import Interrupted
 from connbench.model import StrategySpec
 from connbench.model.load import Load, Profile
 from connbench.report.benchmarks import MEASURES, benchmark_action, bmf, gobench
+from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.result import Origin, Result, Round
 from factories import ENVIRONMENT, PLAIN, WINDOW, result_of, round_of, samples_of
 
@@ -191,7 +192,7 @@ ACTION_SCHEMA = {
 """Of the README of github-action-benchmark, "customSmallerIsBetter"; the range as that action writes it itself."""
 
 
-def read_bmf(result: Result) -> dict[str, Any]:
+def read_bmf(result: Result | Fleet) -> dict[str, Any]:
     """A result in Bencher's format, which its schema allows."""
     document: dict[str, Any] = json.loads(bmf(result))
     jsonschema.validate(document, BMF_SCHEMA)
@@ -199,7 +200,7 @@ def read_bmf(result: Result) -> dict[str, Any]:
     return document
 
 
-def read_action(result: Result) -> list[dict[str, Any]]:
+def read_action(result: Result | Fleet) -> list[dict[str, Any]]:
     """A result as github-action-benchmark takes it; no name is there twice, because it finds the last value by it."""
     document: list[dict[str, Any]] = json.loads(benchmark_action(result))
     jsonschema.validate(document, ACTION_SCHEMA)
@@ -252,3 +253,20 @@ def test_sharing_a_label_makes_no_figure_twice() -> None:
     nothing.add(PLAIN, Round(1, samples_of([0, 0], prepare_ns=[0, 0])))
     assert read_bmf(nothing)["plain: all attempts"]["latency"] == {"value": 0}
     assert read_bmf(result_of({PLAIN: [replace(attempts(), fault=Interrupted(15))]})) == {}
+
+
+def test_hosts_stand_in_the_names() -> None:
+    """Of a fleet: each host has its configuration, and its name in each benchmark's."""
+    hosts = [
+        HostRecord(name, Result(None, dict(environment), name=name, rounds={PLAIN: [attempts()]}), None)
+        for name, environment in (("web1", {"cpu_model": "A"}), ("b, c", {}))
+    ]
+    fleet = Fleet(tuple(hosts))
+    assert list(read_bmf(fleet))[::3] == ["web1: plain: all attempts", "b, c: plain: all attempts"]
+    assert read_action(fleet)[-1]["name"] == "b, c: plain: odd ports, failed"
+    text = gobench(fleet)
+    assert [name for name in names_in(text) if "all" in name] == [
+        "BenchmarkConnect/host=web1/strategy=plain/parity=all",
+        "BenchmarkConnect/host=b,c/strategy=plain/parity=all",
+    ]
+    assert text.index("cpu: A\n") < text.index("host=web1") < text.index("cpu:\n") < text.index("host=b,c")

@@ -7,7 +7,7 @@ level of a profile. Rounds that were cut short are left out, because they look f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ import connbench
 from connbench.analysis.bootstrap import FEWEST, Interval, geometric_mean, geometric_mean_of, mean_of
 from connbench.analysis.levels import samples_at
 from connbench.report.json import json_text
+from connbench.results.fleet_file import Fleet
 from connbench.results.result import Result, Samples, StrategyResult
 from connbench.safe_text import printable
 from connbench.units import counted
@@ -67,12 +68,14 @@ class Benchmark:
     """Some of the attempts of a strategy.
 
     Attributes:
+        host: The host that made them, if there are several.
         strategy: Its label, without the profile.
         key: What chooses the attempts: `PARITY` or `LEVEL`.
         value: Which they are: `all`, `even` or `odd`, or a level as `45%`.
         rounds: Those of each complete round that has such attempts.
     """
 
+    host: str
     strategy: str
     key: str
     value: str
@@ -80,13 +83,17 @@ class Benchmark:
 
     @property
     def name(self) -> str:
-        """Its name for a reader: `window 500: odd ports`."""
+        """Its name for a reader: `window 500: odd ports`, behind the host where there are several."""
         of = _OF_PARITY.get(self.value) or f"{self.value} in use"
-        return printable(f"{self.strategy}: {of}")
+        return printable(": ".join(filter(None, (self.host, self.strategy, of))))
 
 
-def benchmarks_of(result: Result) -> Iterator[Benchmark]:
-    """The benchmarks of a result that have an attempt, in the order of the strategies."""
+def benchmarks_of(result: Result | Fleet) -> Iterator[Benchmark]:
+    """The benchmarks of a result, or of each host, that have an attempt, in the order of the strategies."""
+    if isinstance(result, Fleet):
+        for one in result.results:
+            yield from (replace(benchmark, host=one.name) for benchmark in benchmarks_of(one))
+        return
     for full_label, strategy in result.labelled.items():
         spec = strategy.strategy
         without_profile = replace(spec, load=replace(spec.load, profile=None))
@@ -94,7 +101,7 @@ def benchmarks_of(result: Result) -> Iterator[Benchmark]:
         complete = [r.samples for r in strategy.rounds if not r.fault]
         for key, value, rounds in _parts(strategy, complete):
             if any(map(len, rounds)):
-                yield Benchmark(label, key, value, tuple(samples for samples in rounds if len(samples)))
+                yield Benchmark("", label, key, value, tuple(samples for samples in rounds if len(samples)))
 
 
 def _parts(strategy: StrategyResult, rounds: list[Samples]) -> Iterator[tuple[str, str, list[Samples]]]:
@@ -132,7 +139,7 @@ def figures_of(benchmark: Benchmark) -> Iterator[tuple[Measure, Interval, bool]]
             yield measure, Interval(mean, mean, mean), False
 
 
-def bmf(result: Result) -> str:
+def bmf(result: Result | Fleet) -> str:
     """Bencher Metric Format: for each benchmark its figures, with the bounds of the 95 % interval where they are known.
 
     The format is that of https://bencher.dev/docs/reference/bencher-metric-format; `latency`, in ns, is a measure that
@@ -151,7 +158,7 @@ def bmf(result: Result) -> str:
     return json_text(document, indented=True)
 
 
-def benchmark_action(result: Result) -> str:
+def benchmark_action(result: Result | Fleet) -> str:
     """The list of figures that github-action-benchmark takes as `customSmallerIsBetter`.
 
     `range` is the longer arm of the 95 % interval, as that action writes those of other tools.
@@ -183,12 +190,22 @@ _NO_GO_NAME = re.compile(r"[^A-Za-z0-9_.,:;+*%()<>-]+")
 """What a name in Go's text has no place for: blanks end it, and a slash or an equals sign begins the next part."""
 
 
-def gobench(result: Result) -> str:
+def gobench(result: Result | Fleet) -> str:
     """Go's benchmark text, a line for each round of each benchmark, for benchstat and its relatives.
+
+    Of several hosts the configuration is written before the lines of each, and the host is in their names.
 
     The format is that of https://go.dev/design/14313-benchmark-format. The configuration lines are those that Go writes
     itself, because benchstat compares nothing between files whose lines differ: kernel and plan are in a comment.
     """
+    results = result.results if isinstance(result, Fleet) else [result]
+    units = [f"Unit {measure.go_unit} better=lower" for measure in MEASURES]
+    lines = [line for one in results for line in _go_result(one, one.name if isinstance(result, Fleet) else "", units)]
+    return "\n".join(lines) + "\n"
+
+
+def _go_result(result: Result, host: str, units: Sequence[str]) -> Iterator[str]:
+    """The lines of one result. A configuration line without a value takes back that of the host before."""
     environment, plan = result.environment, result.plan
     machine = str(environment.get("machine") or "")
     configuration = {
@@ -200,24 +217,25 @@ def gobench(result: Result) -> str:
     what = [f"connbench {environment.get('connbench') or connbench.__version__}"]
     what += [f"Linux {result.kernel}"] if result.kernel else []
     what += [f"range {plan.port_range}", f"loop {plan.loop}", f"seed {plan.seed}"] if plan else []
-    lines = [printable(f"# {', '.join(what)}")]
-    lines += [printable(f"{key}: {value}") for key, value in configuration.items() if value]
-    lines += [f"Unit {measure.go_unit} better=lower" for measure in MEASURES]
+    yield printable(f"# {', '.join([host, *what] if host else what)}")
+    yield from (printable(f"{key}: {value}".rstrip()) for key, value in configuration.items() if value or host)
+    yield from units
     cpus = environment.get("cpu_count")
     suffix = f"-{cpus}" if isinstance(cpus, int) and cpus > 1 else ""
-    lines += [line for benchmark in benchmarks_of(result) for line in _go_lines(benchmark, suffix)]
-    return "\n".join(lines) + "\n"
+    for benchmark in benchmarks_of(result):
+        yield from _go_lines(replace(benchmark, host=host), suffix)
 
 
 def _go_lines(benchmark: Benchmark, suffix: str) -> Iterator[str]:
     """A line for each round: the name, the number of attempts, and each figure before its unit."""
-    strategy = _NO_GO_NAME.sub("_", benchmark.strategy.replace(", ", ","))
     kind = "Profile" if benchmark.key == LEVEL else "Connect"
-    name = f"Benchmark{kind}/strategy={strategy}/{benchmark.key}={benchmark.value}{suffix}"
+    parts = {"host": benchmark.host, "strategy": benchmark.strategy, benchmark.key: benchmark.value}
+    words = (f"{key}={_NO_GO_NAME.sub('_', value.replace(', ', ','))}" for key, value in parts.items() if value)
+    name = "/".join([f"Benchmark{kind}", *words]) + suffix
     for samples in benchmark.rounds:
         figures = ((measure.of(samples), measure) for measure in MEASURES)
-        words = [f"{_plain_number(value)} {measure.go_unit}" for value, measure in figures if value is not None]
-        yield "  ".join([name, str(len(samples)), *words])
+        written = [f"{_plain_number(value)} {measure.go_unit}" for value, measure in figures if value is not None]
+        yield "  ".join([name, str(len(samples)), *written])
 
 
 def _plain_number(value: float) -> str:

@@ -84,7 +84,7 @@ FLEET_FORMATS = {
     "markdown": Format("connbench.report.fleet_report", "markdown"),
     "prometheus": Format("connbench.report.prometheus", "fleet_prometheus", is_document=True),
     "openmetrics": Format("connbench.report.prometheus", "fleet_openmetrics", is_document=True),
-    "hlog": FORMATS["hlog"],
+    **{name: FORMATS[name] for name in ("gobench", "bmf", "benchmark-action", "hlog")},
     "ktap": Format("connbench.report.ktap", "fleet_ktap", is_document=True),
 }
 """Of the results of several hosts: the talk's formats are of one."""
