@@ -29,7 +29,7 @@ from connbench.draws import Draws, order_of_ports
 from connbench.engine import listener, network
 from connbench.engine.network import Network
 from connbench.engine.scheduler import TICK_MS, Scheduler, check_capacity
-from connbench.engine.task import LONGEST_SLEEP_NS, WorkerTask, counters_of_client
+from connbench.engine.task import WorkerTask, counters_of_client
 from connbench.errors import ConnbenchError, RunFault
 from connbench.interrupts import ENDING_SIGNALS, set_by_signals
 from connbench.linux import counters, sysctl
@@ -40,7 +40,7 @@ from connbench.linux.sockopts import LOCAL_PORT_RANGE, is_supported
 from connbench.model import Link, Phase, RoundPlan, parse_ports
 from connbench.model.round_report import RoundReport
 from connbench.samples import stop_flag
-from connbench.units import NS_PER_S, NS_PER_US
+from connbench.units import NS_PER_US
 
 
 def send(event: str, **fields: object) -> None:
@@ -140,10 +140,11 @@ def _run_phase(
     before, (stolen_before, ticks_before) = own_network.read_counters(), counters.read_cpu_ticks()
     held, established, is_complete = 0, 0, True
     try:
+        at_ns = 0
         if plan.strategy.phase is not Phase.CHURN:
             scheduler.start_first()
-            _wait_for_start(plan, scheduler.stop)
-        scheduler.run(plan.strategy.phase)
+            at_ns = _start(plan, scheduler.stop)
+        scheduler.run(plan.strategy.phase, at_ns)
     except ConnbenchError as fault:
         is_complete = False
         _send_failed(fault)
@@ -168,19 +169,19 @@ def _run_phase(
     return report, is_complete
 
 
-def _wait_for_start(plan: RoundPlan, stop: memoryview[int]) -> None:
-    """Sleep until the instant at which the round is to begin, or until the stop flag is set."""
-    at_ns = 0 if plan.start_at_us is None else int(plan.start_at_us * NS_PER_US)
-    if plan.waits:
-        send("waiting")
-        poller = select.poll()
-        poller.register(0, select.POLLIN)
-        while not stop[0] and not poller.poll(TICK_MS):
-            pass
-        at_ns = 0 if stop[0] else int(os.read(0, select.PIPE_BUF))
-    # The wall clock: it is the one that several hosts have in common.
-    while not stop[0] and (left := at_ns - time.time_ns()) > 0:
-        time.sleep(min(left, LONGEST_SLEEP_NS) / NS_PER_S)
+def _start(plan: RoundPlan, stop: memoryview[int]) -> int:
+    """When the round is to begin, in ns of CLOCK_REALTIME, the clock that several hosts have in common.
+
+    It is 0 for at once. If the parent is to tell, this waits for it, or until the stop flag is set.
+    """
+    if not plan.waits:
+        return 0 if plan.start_at_us is None else int(plan.start_at_us * NS_PER_US)
+    send("waiting")
+    poller = select.poll()
+    poller.register(0, select.POLLIN)
+    while not stop[0] and not poller.poll(TICK_MS):
+        pass
+    return 0 if stop[0] else int(os.read(0, select.PIPE_BUF))
 
 
 def _send_failed(fault: ConnbenchError) -> None:

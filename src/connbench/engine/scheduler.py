@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from connbench.engine.task import ChurnTask, WorkerTask
+from connbench.engine.task import ChurnTask, WorkerTask, sleep_until
 from connbench.engine.worker import SPARE_DESCRIPTORS, module_of, run_worker
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault
 from connbench.linux.faults import advice_for_errno, describe_end, fault_from_dict
@@ -110,8 +110,11 @@ class Client:
         if self.task.rows:
             yield self._start()
 
-    def fill(self) -> Coroutine:
+    def fill(self, at_ns: int) -> Coroutine:
         """Let the worker that is ready open connections, then start others until the client has made all attempts.
+
+        Args:
+            at_ns: The instant at which the first of them begins, in ns of CLOCK_REALTIME.
 
         Raises:
             RunFault: A worker reports a fault. All connections stay open.
@@ -119,7 +122,7 @@ class Client:
         while self.task.rows and not self.task.stop[0]:
             if len(self.workers) == len(self.reports):
                 yield self._start()
-            answer = yield self.workers[-1].send("open")
+            answer = yield self.workers[-1].send("open", at_ns)
             report = WorkerReport(**answer["report"])
             self.reports.append(report)
             _check_answer(answer)
@@ -297,16 +300,21 @@ class Scheduler:
         """
         self._run(client.start_first() for client in self._clients)
 
-    def run(self, phase: Phase) -> None:
+    def run(self, phase: Phase, at_ns: int = 0) -> None:
         """Run a phase to its end, or until the stop flag is set; the first workers have been started.
+
+        Args:
+            phase: The phase.
+            at_ns: No attempt of a filling or a profile begins before this instant, in ns of CLOCK_REALTIME.
 
         Raises:
             RunFault: A worker reported a fault or ended, a process of the listener ended, or the stop flag is set. The
                 connections of the workers that run stay open.
         """
         if phase is Phase.FILL:
-            self._run(client.fill() for client in self._clients)
+            self._run(client.fill(at_ns) for client in self._clients)
         elif phase is Phase.PROFILE:
+            sleep_until(at_ns, self.stop)
             self._profile()
         else:
             rows = self._plan.rows_of_clients(phase)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from _socket import SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, socket
 from array import array
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,12 @@ LONGEST_SLEEP_NS = 50e6
 
 NO_LIMIT_NS = 2**62
 """Stands for no limit of the acquire time."""
+
+
+def sleep_until(at_ns: int, stop: memoryview[int]) -> None:
+    """Sleep until an instant of CLOCK_REALTIME, in ns, or until the stop flag is set."""
+    while not stop[0] and (left := at_ns - time.time_ns()) > 0:
+        time.sleep(min(left, LONGEST_SLEEP_NS) / NS_PER_S)
 
 
 def counters_of_client(draws: Draws, rows: range) -> tuple[memoryview, memoryview]:

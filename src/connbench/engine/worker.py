@@ -2,7 +2,8 @@
 
 A worker reads commands from its channel to the engine, one per line, and answers each with a line of JSON:
 
-- `open`: make the attempts of its `WorkerTask`, until its descriptors run out.
+- `open AT_NS`: make the attempts of its `WorkerTask`, until its descriptors run out; none before that instant of
+  CLOCK_REALTIME.
 - `churn FIRST END TASK...`: replace connections in these rows, as the numbers of a `ChurnTask` say.
 - `occupy FIRST END`: put the ports at these positions of the task's order in use, until its descriptors run out.
 - `sample FIRST END IN_USE`: make the attempts of these rows, and close each connection by a reset before the next.
@@ -25,7 +26,7 @@ from types import ModuleType
 from typing import Any, Never
 
 from connbench.engine import loop
-from connbench.engine.task import ChurnTask, WorkerTask
+from connbench.engine.task import ChurnTask, WorkerTask, sleep_until
 from connbench.errors import RunFault
 from connbench.linux.address_family import family_of
 from connbench.linux.faults import fault_of, fault_to_dict
@@ -135,8 +136,8 @@ class Worker:
             ValueError: There is no such command.
         """
         match command:
-            case ["open"]:
-                return self._open()
+            case ["open", at_ns]:
+                return self._open(int(at_ns))
             case ["churn", first, end, *numbers]:
                 return self._churn(range(int(first), int(end)), ChurnTask.from_numbers(numbers))
             case ["occupy", *numbers]:
@@ -152,8 +153,9 @@ class Worker:
         """Close every connection by a reset (RST)."""
         self._loop.reset_all(self._task, self._held)
 
-    def _open(self) -> dict[str, Any]:
+    def _open(self, at_ns: int) -> dict[str, Any]:
         task, memory_idle = self._task, self._memory.read()
+        sleep_until(at_ns, task.stop)  # here, and not in the engine, whose message would come later still
         outcome = self._run(task, self._held, task.rows)
         memory_full = self._memory.read()
         held = [descriptor for descriptor in self._held if descriptor >= 0]
