@@ -148,7 +148,7 @@ def test_one_file_makes_a_fleet_too(merge: Merge, tmp_path: Path) -> None:
     assert isinstance(again, Fleet)
     assert again.is_together
     done = merge("x.json", "-o", "x.csv")
-    assert "a CSV does not say that the hosts measured at the same time" in done.stderr
+    assert "a .csv file does not say that the hosts measured at the same time" in done.stderr
     assert names(tmp_path / "x.csv") == ["web1", "web2"]
 
 

@@ -73,7 +73,7 @@ def command(context: click.Context) -> None:
     "--output",
     type=FILE,
     metavar="FILE",
-    help="Save the fleet to FILE (.json, .json.gz or .csv).",
+    help="Save the fleet to FILE (.json, .json.gz, .csv or .parquet).",
 )
 @option(
     Section.INPUT,
@@ -102,8 +102,8 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
     form = format_of_result(output)
     file = reserve(output, force=force)
     fleet, messages = merge_results([read_any(one) for one in files], is_together=together)
-    if form == "csv" and fleet.is_together:
-        messages.append("a CSV does not say that the hosts measured at the same time: a .json.gz does")
+    if form != "json" and fleet.is_together:
+        messages.append(f"a .{form} file does not say that the hosts measured at the same time: a .json.gz does")
     if not quiet:
         for message in messages:
             print_message(message)

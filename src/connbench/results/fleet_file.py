@@ -182,8 +182,8 @@ def check_kind(result: Result) -> None:
 def is_fleet_json(data: bytes) -> bool:
     """Whether a JSON document is of several hosts."""
     try:
-        return b'"fleet"' in data and bool(msgspec.json.decode(data, type=_Head).fleet)
-    except msgspec.DecodeError:
+        return bool(msgspec.json.decode(data, type=_Head).fleet)
+    except (msgspec.DecodeError, RecursionError):  # what reads it as a result says what is wrong
         return False
 
 
