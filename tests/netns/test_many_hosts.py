@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -55,11 +56,11 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Three clients with sshd, the groups that the page configures, and the namespaces that it makes."""
     folder = tmp_path_factory.mktemp("many")
     with fleet_of(folder, clients=3, ssh=True) as made, made.serving():
-        groups = folder / "home" / ".config" / "clustershell" / "groups.d"
-        groups.mkdir(parents=True)
-        lines = [line for line in code_of("many-hosts.md") if re.match(r"\w+: \w+\[", line)]
-        assert [line.split(":")[0] for line in lines] == ["edge", "clients"]
-        (groups / "local.cfg").write_text("".join(f"{here(line, made)}\n" for line in lines), encoding="utf-8")
+        configured = folder / "home" / ".config" / "clustershell"
+        (configured / "groups.d").mkdir(parents=True)
+        for name, first in (("groups.conf", "[Main]"), ("groups.d/fleet.yaml", "fleet:")):
+            [text] = re.findall(rf"^ {{4}}{re.escape(first)}\n(?: {{4}}.*\n)+", PAGE, re.MULTILINE)
+            (configured / name).write_text(here(dedent(text), made), encoding="utf-8")
         for line in code_of("many-hosts.md"):
             if line.startswith("ip netns add"):
                 assert made.run(*line.split()).returncode == 0
