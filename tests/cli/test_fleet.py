@@ -134,6 +134,7 @@ def test_apart_in_waves(hosts: Hosts) -> None:
         (("-w", "c[1-3]", "--together", "--fanout", "2"), "--fanout 2 with --together and 3 hosts would never begin"),
         (("-w", "@nogroup"), "@nogroup"),
         (("-w", "c[1-"), "is no host set"),
+        (("-w", "root@c1"), "has a user's name in it"),
         (("-w", ""), "no host"),
         (("-w", "c1", "--", "--rounds", "several"), "several"),
         (("-w", "c1", "--", "--output", "x.json"), "is an option of connbench fleet run here"),
