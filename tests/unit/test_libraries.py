@@ -29,6 +29,31 @@ def test_format_without_its_library_is_refused_at_once(command: str, monkeypatch
     ]
 
 
+@pytest.mark.parametrize(
+    ("library", "arguments", "said"),
+    [
+        (
+            "hdrh",
+            ("--format", "hlog"),
+            "--format hlog needs hdrh, which is not installed\n  -> pip install 'connbench[hdr]'",
+        ),
+        (
+            "pyarrow",
+            ("-o", "x.parquet"),
+            "-o x.parquet needs pyarrow, which is not installed\n  -> pip install 'connbench[parquet]'",
+        ),
+    ],
+)
+def test_run_without_the_library_of_its_output_measures_nothing(
+    library: str, arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor does it reserve the file."""
+    monkeypatch.setitem(sys.modules, library, None)
+    done = in_process("run", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.ENVIRONMENT, "", f"connbench: {said}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_exporter_needs_the_library_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its address is."""
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
