@@ -80,3 +80,11 @@ def test_make_help_lists_every_target_below_a_heading() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert phony
     assert set(phony[1].split()) - set(re.findall(r"^  make ([a-z-]+) ", said, re.MULTILINE)) == {"kernels"}
+
+
+def test_contributing_has_a_place_for_each_module() -> None:
+    """The tables and the list of features name each module and folder of connbench."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = [path.name + "/" * path.is_dir() for path in (ROOT / "src" / "connbench").iterdir()]
+    own = {"__init__.py", "__main__.py", "__pycache__/", "py.typed"}
+    assert [name for name in names if name not in own and f"`{name}`" not in text] == []
