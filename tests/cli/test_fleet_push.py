@@ -146,6 +146,22 @@ def test_hosts_with_python_alone_measure(bare: Path, tmp_path: Path) -> None:
         hosts.until_nothing_is_left()
 
 
+def test_archive_goes_over_ssh(bare: Path, tmp_path: Path) -> None:
+    """The shell over there gets the bootstrap whole, ssh the archive; a check and a run leave nothing there."""
+    file = tmp_path / "fleet.json"
+    with fleet_of(tmp_path, clients=2, ssh=True) as hosts:
+        there = ("-w", "c[1-2]", "--push", "--python", str(bare))
+        checked = hosts.connbench("fleet", "check", *there, "--format", "json")
+        assert [one["fault"] for one in json.loads(checked.stdout)["hosts"]] == [None, None]
+        assert [one["hostname"] for one in json.loads(checked.stdout)["hosts"]] == ["c1", "c2"]
+        finished = hosts.connbench("fleet", "run", *there, "--together", "-q", "-o", str(file), "--", *SMALL)
+        assert finished.returncode in {ExitCode.OK, ExitCode.UNSOUND}, finished.stderr
+        fleet = read_any(file)
+        assert isinstance(fleet, Fleet)
+        assert [one.fault for one in fleet.hosts] == [None, None]
+        hosts.until_nothing_is_left()
+
+
 def test_nothing_stays_after_the_controller_is_killed(bare: Path, tmp_path: Path) -> None:
     """By SIGKILL, in the midst of a run: agents end by themselves, and with them the archive and all connections."""
     long = ("--strategy", "range", "--port-range", "40000-40099", "--fill", "50%", "--churn", "1e6", "--churn-rate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from connbench.wording import fold
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from connbench.errors import ExitCode
     from connbench.host.checks import Check
     from connbench.model import Plan
 
@@ -34,6 +36,43 @@ def command(output_format: str) -> int:
     that `connbench run` would refuse to start. The exit code is that of `connbench run`: 0 with warnings, 4 if it would
     refuse.
     """
+    found = examine()
+    if output_format == "json":
+        document = {
+            "schema": SCHEMA,
+            "environment": found.machine,
+            "plan": found.plan,
+            "checks": found.checks,
+            "exit_code": int(found.exit_code),
+            "verdict": found.verdict,
+        }
+        _print_json(document)
+    else:
+        _print_text(found.machine, found.checks, found.verdict)
+    return found.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What is found on this machine.
+
+    Attributes:
+        plan: The plan of a full run; None if it would be refused.
+        machine: The environment.
+        checks: All checks.
+        verdict: How a full run would end, and what to do next; a sentence each.
+        exit_code: That of such a run.
+    """
+
+    plan: Plan | None
+    machine: dict[str, object]
+    checks: Sequence[Check]
+    verdict: Sequence[str]
+    exit_code: ExitCode
+
+
+def examine() -> Examination:
+    """Check whether this machine can do a full run; takes seconds."""
     from connbench.planner.planner import BUILD_C_LOOP, choose_loop, make_plan, why_no_c_loop
     from connbench.planner.request import RunRequest
 
@@ -58,21 +97,7 @@ def command(output_format: str) -> int:
         found = [*checks.checks_of_refusal(refusal, SECONDS)]
     found += [checks.loop_check(choose_loop(None), why_no_c_loop(), BUILD_C_LOOP), checks.listeners_check()]
     machine = environment.collect(plan.cpus if plan else ())
-    said = checks.verdict(plan, found)
-    code = checks.exit_code(found)
-    if output_format == "json":
-        document = {
-            "schema": SCHEMA,
-            "environment": machine,
-            "plan": plan,
-            "checks": found,
-            "exit_code": int(code),
-            "verdict": said,
-        }
-        _print_json(document)
-    else:
-        _print_text(machine, found, said)
-    return code
+    return Examination(plan, machine, found, checks.verdict(plan, found), checks.exit_code(found))
 
 
 def _print_json(document: dict[str, object]) -> None:

@@ -22,14 +22,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import connbench
+from connbench.commands.doctor import examine
 from connbench.commands.progress import round_name
 from connbench.commands.run import request_of
 from connbench.errors import ConnbenchError, Interrupted
 from connbench.fleet.protocol import (
     LONGEST_LINE,
     LONGEST_TEXT,
+    MOST_CHECKS,
     PROTOCOL,
     SILENCE_S,
+    Checked,
+    CheckOrder,
+    CheckRecord,
     Done,
     End,
     Failed,
@@ -64,7 +69,7 @@ if TYPE_CHECKING:
     from connbench.model import Plan
     from connbench.rounds import Progress
 
-_Order = TypeVar("_Order", PlanOrder, Go, End)
+_Order = TypeVar("_Order", bound=OneOrder)
 
 POLL_MS = 200
 """How long a signal may take to be noticed while the agent waits for an order."""
@@ -191,7 +196,11 @@ class Agent:
                 os.getpid(),
             )
         )
-        order = self._wait_for(PlanOrder)
+        order: CheckOrder | PlanOrder = self._wait_for((CheckOrder, PlanOrder))  # type: ignore[assignment]  # mypy: any order
+        if isinstance(order, CheckOrder):
+            self._channel.say(_check())
+            self._wait_for(End)
+            return 0
         plan, known = make_plan(request_of(order.options, "connbench fleet run"))
         turns = plan.rounds * len(plan.strategies)
         self._channel.say(
@@ -298,7 +307,7 @@ class Agent:
     def _pong(self, ping: Ping) -> None:
         self._channel.say(Pong(ping.number, time.clock_gettime_ns(time.CLOCK_REALTIME)))
 
-    def _wait_for(self, kind: type[_Order], *, is_stoppable: bool = True) -> _Order:
+    def _wait_for(self, kind: type[_Order] | tuple[type[_Order], ...], *, is_stoppable: bool = True) -> _Order:
         """Wait for an order of this kind, and answer pings meanwhile; `is_stoppable` as in `_heed`.
 
         Raises:
@@ -309,7 +318,7 @@ class Agent:
             match order:
                 case Ping():
                     self._pong(order)
-                case kind():
+                case _ if isinstance(order, kind):
                     return order
                 case Stop() if is_stoppable:
                     raise Interrupted(signal_of(order))
@@ -326,6 +335,16 @@ class Agent:
         strategies = plan.plan.strategies
         place = next(i for i, one in enumerate(strategies) if plan.strategy in one.phases)
         return (plan.number - 1) * len(strategies) + place + 1
+
+
+def _check() -> Checked:
+    """What `connbench doctor` finds here."""
+    found = examine()
+    records = [
+        CheckRecord(one.code, one.verdict.value, one.text[:LONGEST_TEXT], one.advice[:LONGEST_TEXT])
+        for one in found.checks[:MOST_CHECKS]
+    ]
+    return Checked(int(found.exit_code), tuple(records), tuple(one[:LONGEST_TEXT] for one in found.verdict))
 
 
 def _attempts(plan: Plan) -> int:

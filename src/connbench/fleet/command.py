@@ -162,7 +162,7 @@ push_option = option(
     Section.HOSTS,
     "--push",
     is_flag=True,
-    help="Send connbench to the hosts, which need Python 3.11 alone; it stays in memory there.",
+    help="Give the hosts this connbench, which stays in memory there: they need Python 3.11 and nothing else.",
 )
 HOST_OPTIONS = (hosts_option, via_option, fanout_option, timeout_option, python_option)
 """The options that say which hosts, and how to reach them."""
@@ -290,6 +290,44 @@ def _of_hosts(faults: Sequence[tuple[str, ConnbenchError]]) -> list[ConnbenchErr
     return [*more, *named[::-1]]
 
 
+CHECK_FORMATS = {
+    "text": Format("connbench.fleet.checking_report", "text"),
+    "json": Format("connbench.fleet.checking_report", "json", is_document=True),
+}
+"""Of the checks of a fleet."""
+
+
+@command.command("check", cls=Command, params=[*HOST_OPTIONS, push_option])
+@format_option(tuple(CHECK_FORMATS))
+@click.pass_obj
+def check(
+    interrupts: Interrupts,
+    /,
+    *,
+    output_format: str,
+    **reached: Any,  # noqa: ANN401  # the values of HOST_OPTIONS
+) -> int:
+    """Check whether each host can measure.
+
+    A row has the versions of a host, the verdict of connbench doctor there, and how far its clock is from this
+    machine's. The exit code is 4 if a host cannot do a full run or does not answer, 3 if its figures would not be
+    sound, else 0.
+
+    \b
+      connbench fleet check -w 'web[1-8]'
+      connbench fleet check -w 'web[1-8]' --push --python /usr/bin/python3.11
+    """  # noqa: D301  # click wants the character \b itself
+    hosts = _hosts(**reached)
+
+    from connbench.fleet.checking import check_everywhere
+    from connbench.fleet.checking_report import exit_code as code_of
+
+    found = check_everywhere(hosts, interrupts)
+    of_text = {"width": width(), "bold": can_be_bold()} if output_format == "text" else {}
+    print_text(CHECK_FORMATS[output_format](found, **of_text).rstrip("\n"))
+    return code_of(found)
+
+
 INSPECT_FORMATS = {
     "text": Format("connbench.fleet.inspections_report", "text"),
     "json": Format("connbench.fleet.inspections_report", "json", is_document=True),
@@ -337,9 +375,9 @@ def inspect(  # one for each option
     output_format: str,
     **reached: Any,  # noqa: ANN401  # the values of HOST_OPTIONS
 ) -> int:
-    """Show how full each port space of every host is, the fullest first.
+    """Show how full the ports of each host are, by target.
 
-    OPTIONS go to connbench inspect on the hosts.
+    The fullest path of all hosts comes first. OPTIONS go to connbench inspect on the hosts.
 
     \b
       connbench fleet inspect -w 'web[1-8]'

@@ -46,6 +46,7 @@ from connbench.fleet.protocol import (
     LONGEST_LINE,
     PING_EVERY_S,
     PROTOCOL,
+    Checked,
     Done,
     End,
     Failed,
@@ -188,6 +189,7 @@ class Host:
     copier: Any = None
     file: Path | None = None
     done: Done | None = None
+    checked: Checked | None = None
     stderr: list[str] = field(default_factory=list)
     noise: int = 0
     exit_code: int | None = None
@@ -282,7 +284,7 @@ def run_fleet(request: FleetRequest, watcher: Watcher, interrupts: Interrupts) -
     raise_open_files()
     interrupts.immediate = False
     with new_task(request.hosts) as task, ExitStack() as stack:
-        controller = _Controller(request, watcher, interrupts, task)
+        controller = Controller(request, watcher, interrupts, task)
         stack.callback(controller.close)
         try:
             controller.run()
@@ -316,7 +318,7 @@ def _record(host: Host) -> HostRecord:
     )
 
 
-class _Controller:
+class Controller:
     """All hosts, and what to do next."""
 
     def __init__(
@@ -574,8 +576,12 @@ class _Controller:
                 "install the same version there, or give --push",
             )
         host.hello = hello
-        self._say(host, PlanOrder(self._request.options, self._request.together))
+        self._say(host, self._first_order())
         self._change(host, State.PLANNING)
+
+    def _first_order(self) -> OneOrder:
+        """What an agent is to do once it has said hello."""
+        return PlanOrder(self._request.options, self._request.together)
 
     def _take_done(self, host: Host, done: Done) -> None:
         host.done = done
@@ -643,7 +649,7 @@ class _Controller:
         """The agent of a host, or the ssh to it, has ended."""
         host.is_open = False
         if host.state is State.ENDING:
-            self._change(host, State.FAILED if host.copied is None else State.DONE)
+            self._change(host, State.DONE if self._has_answered(host) else State.FAILED)
         elif not host.is_over:
             self._fail(host, why_lost(self._request.hosts, host))
         self._step()
@@ -728,7 +734,11 @@ class _Controller:
             self._change(host, State.ENDING)
             host.worker.set_write_eof()
         else:
-            self._change(host, State.FAILED if host.copied is None else State.DONE)
+            self._change(host, State.DONE if self._has_answered(host) else State.FAILED)
+
+    def _has_answered(self, host: Host) -> bool:
+        """Whether a host gave what it was asked for."""
+        return host.copied is not None
 
     def _fail(self, host: Host, fault: ConnbenchError, *, abort: bool = False) -> None:
         """Give a host up; it ends by itself, as its stdin ends, or is not waited for."""
@@ -804,7 +814,7 @@ def _signal_name(number: int) -> str:
 
 
 class _Ticks(EventHandler):  # type: ignore[misc]  # ClusterShell has no types
-    def __init__(self, controller: _Controller) -> None:
+    def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
 
@@ -815,7 +825,7 @@ class _Ticks(EventHandler):  # type: ignore[misc]  # ClusterShell has no types
 class _OfHost(EventHandler):  # type: ignore[misc]  # as above
     """Of one command for a host: keeps what it says on stderr, and its exit code."""
 
-    def __init__(self, controller: _Controller, host: Host) -> None:
+    def __init__(self, controller: Controller, host: Host) -> None:
         super().__init__()
         self._controller = controller
         self._host = host
@@ -842,7 +852,7 @@ class _OfHost(EventHandler):  # type: ignore[misc]  # as above
 class _Agent(_OfHost):
     """The agent of a host."""
 
-    def __init__(self, controller: _Controller, host: Host) -> None:
+    def __init__(self, controller: Controller, host: Host) -> None:
         super().__init__(controller, host)
         host.stderr = self.stderr
 

@@ -38,6 +38,9 @@ LONGEST_LINE = 64 << 10
 LONGEST_TEXT = 1000
 """Characters of a text that a host says; the rest is cut."""
 
+MOST_CHECKS = 30
+"""Checks that a host tells of."""
+
 SILENCE_S = 30.0
 """An agent that hears nothing from its controller for this many seconds ends: the link between them is cut."""
 
@@ -70,6 +73,11 @@ class PlanOrder:
 
     options: tuple[str, ...]
     together: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOrder:
+    """Check whether the host can measure, as `connbench doctor` does, and answer `Checked`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,15 +227,48 @@ class Done:
     fault: FaultRecord | None
 
 
-OneEvent = Hello | Pong | Ready | Waiting | ProgressEvent | Failed | Done
-OneOrder = Ping | PlanOrder | Go | Stop | End
+@dataclass(frozen=True, slots=True)
+class CheckRecord:
+    """A check of `connbench doctor`: the code of its finding, its verdict in one word, what was found, what to do."""
 
-ORDERS: dict[str, type[OneOrder]] = {"ping": Ping, "plan": PlanOrder, "go": Go, "stop": Stop, "end": End}
+    code: Text
+    verdict: Text
+    text: Text
+    advice: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `connbench doctor` finds on the host.
+
+    Attributes:
+        exit_code: How a full run would end there.
+        checks: All checks.
+        verdict: The same in sentences.
+    """
+
+    exit_code: Natural
+    checks: Annotated[tuple[CheckRecord, ...], Meta(max_length=MOST_CHECKS)]
+    verdict: Annotated[tuple[Text, ...], Meta(max_length=10)]
+
+
+OneEvent = Hello | Pong | Checked | Ready | Waiting | ProgressEvent | Failed | Done
+OneOrder = Ping | CheckOrder | PlanOrder | Go | Stop | End
+
+ORDERS: dict[str, type[OneOrder]] = {
+    "ping": Ping,
+    "check": CheckOrder,
+    "plan": PlanOrder,
+    "go": Go,
+    "stop": Stop,
+    "end": End,
+}
 """The orders, by the word that `do` has."""
 
 EVENTS: dict[str, type[OneEvent]] = {
     "hello": Hello,
     "pong": Pong,
+    "checked": Checked,
     "ready": Ready,
     "waiting": Waiting,
     "progress": ProgressEvent,
