@@ -13,8 +13,8 @@ name. With `ssh` each client runs Debian's sshd, whose host name is the host's, 
 With `nat_ports` the server is not on the bridge: a router leads there, and gives all clients its own address and
 these ports.
 
-The kernel ends every process of the machine with its first one, and that one with the test: nothing is left after a
-failure, either.
+The first process ends when its stdin does, so with the test at the latest, and the kernel ends all others of the
+machine with it: nothing is left after a failure, either.
 
 usage: fleet_hosts.py FOLDER CLIENTS ssh|- LOW-HIGH|-
 """
@@ -24,8 +24,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,21 +35,20 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from allowed_namespace import NAMESPACE
 from connbench.linux import nftables, sysctl
 from connbench.linux.interfaces import TO_SERVER
-from connbench.linux.namespace import enter_new_namespace, in_namespace
-from connbench.linux.process import die_with_parent, unshare
-from connbench.model import Namespace, PortRange
-from faulty_host import CLONE_NEWNS, mount
-from required_programs import PATH, program, require
+from connbench.linux.namespace import in_namespace
+from connbench.model import PortRange
+from faulty_host import mount
+from required_programs import PATH, program, reason, require
 from run_connbench import COMMAND, HANG_S, REACHABLE, children, wait_until
 
-CLONE_NEWPID = 0x20000000
+UNSHARED = ("--mount", "--net", "--pid", "--fork")
+OWN_USER = () if os.geteuid() == 0 else ("--map-root-user",)
 BRIDGE, SERVER, ROUTER = "bridge0", "server", "router"
 HUB_ADDRESS, ROUTER_ADDRESS, SERVER_ADDRESS = "10.77.0.1", "10.77.0.254", "10.77.0.2"
 BEHIND_ROUTER, ROUTER_BEYOND = "10.88.0.2", "10.88.0.1"
@@ -74,6 +75,11 @@ StrictHostKeyChecking yes
 """
 
 
+def found(command: str) -> str:
+    """Path of a command that is there."""
+    return program(command) or command
+
+
 def address_of(client: int) -> str:
     """The address of a client, counted from 1."""
     return f"10.77.0.{10 + client}"
@@ -85,10 +91,19 @@ def why_no_hosts() -> str:
     if not NAMESPACE.is_own:
         return "no network namespace allowed here"
     tried = "ip link add bridge0 type bridge && mount --make-rprivate / && mount -t tmpfs tmpfs /run"
-    own = [] if os.geteuid() == 0 else ["--map-root-user"]
-    command = ["unshare", *own, "--mount", "--net", "--pid", "--fork", "sh", "-c", tried]
+    command = [found("unshare"), *UNSHARED, *OWN_USER, "sh", "-c", tried]
     finished = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PATH": PATH})
     return finished.stderr.strip() if finished.returncode else ""
+
+
+def why_no_ssh() -> str:
+    """Why the hosts of a test have no sshd; empty if they have."""
+    if os.geteuid() != 0:
+        return "sshd gives no session to another user than its own: run the tests as root"
+    return "" if program("sshd") else reason("sshd")
+
+
+needs_ssh = pytest.mark.skipif(bool(why_no_ssh()), reason=why_no_ssh() or "it is here")
 
 
 @dataclass
@@ -306,20 +321,18 @@ def fleet_of(folder: Path, clients: int = 3, *, ssh: bool = False, nat_ports: st
     Args:
         folder: An empty folder for what they share with the test.
         clients: How many clients there are beside the server.
-        ssh: Whether each of them runs sshd. The test is skipped where there is none, and for ordinary users.
+        ssh: Whether each of them runs sshd. The test is skipped where none can run: see `needs_ssh`.
         nat_ports: The ports of a router between the clients and the server, as LOW-HIGH; "-" for no router.
     """
     require("ip")
     if why_no_hosts():
         pytest.skip(f"no hosts for a fleet: {why_no_hosts()}")
-    if ssh:
-        require("sshd")
-        if os.geteuid() != 0:
-            pytest.skip("sshd gives no session to another user than its own: run the tests as root")
+    if ssh and why_no_ssh():
+        pytest.skip(why_no_ssh())
     arguments = [str(folder), str(clients), "ssh" if ssh else "-", nat_ports]
     process = subprocess.Popen(
-        [sys.executable, __file__, *arguments],
-        stdin=subprocess.DEVNULL,
+        [found("unshare"), *UNSHARED, *OWN_USER, sys.executable, __file__, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -335,15 +348,10 @@ def fleet_of(folder: Path, clients: int = 3, *, ssh: bool = False, nat_ports: st
         hosts.remember()
         yield hosts
     finally:
-        for pid in [*children(process.pid), process.pid]:  # the kernel ends all others with the first one
+        for pid in children(process.pid):  # the first one, whose end waits for that of all others
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.communicate()
-
-
-def found(command: str) -> str:
-    """Path of a command that is there."""
-    return program(command) or command
 
 
 def ip_batch(lines: list[str], name: str = "") -> None:
@@ -411,7 +419,7 @@ def set_up_links(clients: dict[str, str], *, is_routed: bool) -> None:
         ip_batch(["link set lo up", f"link set {SERVER} up", f"addr add {BEHIND_ROUTER}/24 dev {SERVER}"], SERVER)
 
 
-def set_up_router(ports: PortRange) -> Any:  # noqa: ANN401  # a socket, which is to stay open
+def set_up_router(ports: PortRange) -> socket.socket:
     """Let the router masquerade; returns what has to stay open."""
     descriptor = os.open(f"/run/netns/{ROUTER}", os.O_RDONLY)
     with in_namespace(descriptor):
@@ -443,7 +451,7 @@ def start_sshd(folder: Path, names: list[str]) -> None:
 
 
 def be_first(folder: Path, clients: int, how: str, nat_ports: str) -> None:
-    """Be the machine's first process: set everything up, tell, and reap what ends."""
+    """Be the machine's first process: set everything up, tell, and reap what ends, until stdin does."""
     names = {f"c{number}": address_of(number) for number in range(1, clients + 1)}
     is_routed = nat_ports != "-"
     server = {SERVER: BEHIND_ROUTER, ROUTER: ROUTER_ADDRESS} if is_routed else {SERVER: SERVER_ADDRESS}
@@ -454,25 +462,24 @@ def be_first(folder: Path, clients: int, how: str, nat_ports: str) -> None:
     if how == "ssh":
         start_sshd(folder, list(names))
     print("ready", flush=True)  # noqa: T201  # stdout is how it tells
-    while rule is None or rule.fileno() >= 0:
-        try:
-            os.wait()
-        except ChildProcessError:
-            signal.sigtimedwait([signal.SIGCHLD], 0.1)
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer.fileno())
+    while not any(stream is sys.stdin for stream in select.select([sys.stdin, reader], [], [])[0]):
+        reader.recv(4096)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    if rule:
+        rule.close()
 
 
 def main() -> None:
-    """Make the machine, and wait for its end."""
+    """Be the first process of a machine that unshare(1) made."""
     folder, clients, how, nat_ports = sys.argv[1:]
-    die_with_parent(os.getppid())
-    enter_new_namespace(Namespace.NETWORK if os.geteuid() == 0 else Namespace.USER)
-    unshare(CLONE_NEWNS | CLONE_NEWPID)
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-        die_with_parent(0)  # as getppid() gives it where the parent is in another namespace of processes
-        be_first(Path(folder), int(clients), how, nat_ports)
-    os.waitpid(child, 0)
+    be_first(Path(folder), int(clients), how, nat_ports)
 
 
 if __name__ == "__main__":

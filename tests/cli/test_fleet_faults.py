@@ -17,11 +17,12 @@ import pytest
 from connbench.errors import ExitCode
 from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.input_file import read_any
-from fleet_hosts import Controller, Hosts, fleet_of
+from fleet_hosts import Controller, Hosts, fleet_of, needs_ssh, why_no_ssh
 from run_connbench import wait_until
 
 WAYS = {"netns": ("--via", "netns"), "ssh": ("--python", sys.executable)}
 NETNS = WAYS["netns"]
+SSH = pytest.param("ssh", marks=needs_ssh)
 SMALL = ("-n", "50", "--strategy", "range")
 PACED = ("-n", "20", "--strategy", "range", "--churn", "100", "--churn-rate", "50")
 """A fill that takes no time to speak of, and a churn of two seconds."""
@@ -32,8 +33,8 @@ GOOD = {ExitCode.OK, ExitCode.UNSOUND}
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    """Three clients, which sshd serves, and a server that accepts at port 8080."""
-    with fleet_of(tmp_path_factory.mktemp("hosts"), ssh=True) as made, made.serving():
+    """Three clients, which sshd serves if it can, and a server that accepts at port 8080."""
+    with fleet_of(tmp_path_factory.mktemp("hosts"), ssh=not why_no_ssh()) as made, made.serving():
         yield made
 
 
@@ -132,6 +133,7 @@ def test_a_link_that_is_cut(hosts: Hosts) -> None:
     assert len(found["c2"].result.strategies[0].rounds[0].samples) == 20
 
 
+@needs_ssh
 @pytest.mark.slow  # the agent takes 30 s until it gives its controller up
 def test_a_link_to_a_host_that_is_cut(hosts: Hosts) -> None:
     """Over ssh it takes the controller's words, too: the host is given up, and its agent ends by itself."""
@@ -203,7 +205,7 @@ def test_a_host_that_hangs_before_it_is_ready(hosts: Hosts) -> None:
     assert not (hosts.folder / "r.json").exists()
 
 
-@pytest.mark.parametrize("way", [pytest.param("netns", marks=pytest.mark.slow), "ssh"])
+@pytest.mark.parametrize("way", [pytest.param("netns", marks=pytest.mark.slow), SSH])
 def test_a_host_that_hangs_in_the_middle(hosts: Hosts, way: str) -> None:
     """It is given up and killed; the others, which wait for it at the next barrier, go on."""
     options = ("--together", "--timeout", "4", "-q", "-o", "r.json", "--", *to_server(hosts), *PACED, "--rounds", "2")
@@ -220,7 +222,7 @@ def test_a_host_that_hangs_in_the_middle(hosts: Hosts, way: str) -> None:
     assert found["c2"].result is None
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["netns", SSH])
 def test_a_killed_controller(hosts: Hosts, way: str) -> None:
     """Every agent ends by itself, with its engine and its connections."""
     options = ("-q", "--", *to_server(hosts), *LASTING)
@@ -231,7 +233,7 @@ def test_a_killed_controller(hosts: Hosts, way: str) -> None:
         hosts.until_nothing_is_left()
 
 
-@pytest.mark.parametrize(("way", "together"), [("netns", ()), ("ssh", ("--together",))])
+@pytest.mark.parametrize(("way", "together"), [("netns", ()), pytest.param("ssh", ("--together",), marks=needs_ssh)])
 def test_ctrl_c(hosts: Hosts, way: str, together: tuple[str, ...]) -> None:
     """What was measured on each host is fetched and saved."""
     options = (*together, "-q", "-o", "r.json", "--", *to_server(hosts), *LASTING)
@@ -265,6 +267,7 @@ def test_ctrl_c_twice(hosts: Hosts) -> None:
     assert found["c1"].result is not None
 
 
+@needs_ssh
 def test_a_host_that_ssh_does_not_reach(hosts: Hosts) -> None:
     """The server runs no sshd: what ssh says is the fault."""
     finished = hosts.connbench("fleet", "run", "-w", "c1,server", *WAYS["ssh"], "-q", "--", *SMALL)
@@ -275,6 +278,7 @@ def test_a_host_that_ssh_does_not_reach(hosts: Hosts) -> None:
     ]
 
 
+@needs_ssh
 def test_a_host_that_gives_no_access(hosts: Hosts) -> None:
     """BatchMode: nobody is asked for a password or about a host key."""
     known = hosts.folder / "home" / ".ssh" / "known_hosts"
@@ -287,6 +291,7 @@ def test_a_host_that_gives_no_access(hosts: Hosts) -> None:
     assert len(finished.stderr.splitlines()) == 2
 
 
+@needs_ssh
 def test_a_host_without_python(hosts: Hosts) -> None:
     """The way out names --push."""
     finished = hosts.connbench("fleet", "run", "-w", "c1", "--python", "/nowhere/python", "-q", "--", *SMALL)
