@@ -17,6 +17,7 @@ from connbench.errors import ExitCode, RunFault, TargetError
 from connbench.model import Load
 from connbench.model.load import Profile
 from connbench.report.formats import FLEET_FORMATS, FORMATS
+from connbench.results import input_file
 from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.input_file import read, read_any
 from connbench.results.output_file import format_of
@@ -199,6 +200,17 @@ def test_profiles_and_reproductions_are_no_runs(merge: Merge, tmp_path: Path) ->
         assert refusal(merge("run.json", f"{kind}.json")) == f"{kind}.json is a {kind}, and a fleet file has runs"
     assert merge("run.json", "sweep.json").returncode == ExitCode.OK
     assert in_process("report", str(tmp_path / "out.json")).returncode == ExitCode.OK
+
+
+def test_a_fleet_that_could_not_be_read_is_not_written(
+    merge: Merge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is small enough, and all of them in one are not."""
+    for number in range(3):
+        write(tmp_path / f"{number}.json", run_of(number + 1))
+    monkeypatch.setattr(input_file, "LARGEST_FILE", 2 * (tmp_path / "0.json").stat().st_size)
+    assert refusal(merge("0.json", "1.json", "2.json")).startswith("the fleet takes 0.0 GB, and connbench reads files")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_faults_of_files_leave_no_file(merge: Merge, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
     _check_once(files)
 
     from connbench.fleet.merge import merge as merge_results
-    from connbench.results.input_file import read_any
+    from connbench.results.input_file import LARGEST_FILE, read_any
 
     form = format_of_result(output)
     file = reserve(output, force=force)
@@ -107,7 +107,13 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
     if not quiet:
         for message in messages:
             print_message(message)
-    failures = each(lambda: file.save(content_of(fleet, form)))
+    content = content_of(fleet, form)
+    if len(content) > LARGEST_FILE:
+        raise UsageError(
+            f"the fleet takes {len(content) / 1e9:.1f} GB, and connbench reads files of up to {LARGEST_FILE >> 30} GiB",
+            "merge the files of fewer hosts, or of fewer rounds",
+        )
+    failures = each(lambda: file.save(content))
     if not failures and not quiet:
         hosts = f"{len(fleet.hosts)} host{'s' * (len(fleet.hosts) > 1)}"
         print_written(f"wrote {file.shown}, {hosts}")
