@@ -23,8 +23,8 @@ from urllib.parse import unquote, urlsplit
 import click
 
 import connbench
+from commandhelp import below, paragraphs, sections
 from connbench.commands import COMMANDS, cli
-from connbench.commands.sections import Section
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,9 +48,6 @@ CHAPTERS = {
     "About connbench": ("../CHANGELOG", "../SECURITY", "../CONTRIBUTING"),
 }
 """The pages in the order of the menu, as seen from docs/."""
-
-VERBATIM = "\b"
-"""click's mark for a paragraph whose lines stay as they are."""
 
 STYLE = """
 article img[src$=".png"] { background: #fff; }
@@ -80,45 +77,24 @@ SETTINGS = {
 }
 
 
-def _below(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
-    """The commands below a group, in the order of its help; none below another command."""
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            if found is not None:
-                yield found, click.Context(found, parent=context, info_name=name)
-
-
 def command_pages() -> dict[str, str]:
     """The text of a page for each command, by its name."""
     of_all = click.Context(cli, info_name="connbench")
-    return {str(context.info_name): "\n".join(_describe(one, context, "#")) for one, context in _below(cli, of_all)}
+    return {str(context.info_name): "\n".join(_describe(one, context, "#")) for one, context in below(cli, of_all)}
 
 
 def _describe(command: click.Command, context: click.Context, heading: str) -> Iterator[str]:
     yield f"{heading} {context.command_path}\n"
-    yield from _paragraphs(command.help or "")
+    for is_verbatim, text in paragraphs(command.help or ""):
+        yield f"```\n{dedent(text)}\n```\n" if is_verbatim else f"{_plain(text)}\n"
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```\n{context.command_path} {usage}\n```\n"
-    for section in Section:
-        options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
-        records = [one.get_help_record(context) for one in options if getattr(one, "section", Section.OTHER) is section]
-        shown = [record for record in records if record]
-        if shown:
-            yield f"{heading}# {section.value}\n"
-        for names, text in shown:
+    for section, records in sections(command, context):
+        yield f"{heading}# {section.value}\n"
+        for names, text in records:
             yield f"`{names}`\n: {_plain(text)}\n"
-    for below, inner in _below(command, context):
-        yield from _describe(below, inner, f"{heading}#")
-
-
-def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in re.split(r"\n\s*\n", text.strip()):
-        lines = paragraph.strip("\n").splitlines()
-        if lines[0].strip() == VERBATIM:
-            yield "\n".join(["```", dedent("\n".join(lines[1:])), "```", ""])
-        else:
-            yield _plain(" ".join(line.strip() for line in lines)) + "\n"
+    for one, inner in below(command, context):
+        yield from _describe(one, inner, f"{heading}#")
 
 
 def _plain(text: str) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 
 import connbench
+from commandhelp import below, paragraphs, sections
 from connbench.commands import COMMANDS, EPILOG, cli
 from connbench.commands.completion import SHELLS, completion_script
-from connbench.commands.sections import Section
 
 SHARE = Path(__file__).parents[1] / "share"
 PLACES = {
@@ -27,18 +27,12 @@ PLACES = {
 }
 """Where each shell looks for the completions of installed programs, below the `share` folder of the installation."""
 
-VERBATIM = "\b"
-"""click's mark for a paragraph whose lines stay as they are."""
-
 
 def pages(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
     """The man pages of a command and of its commands: names without the section, and the texts in roff."""
     yield context.command_path.replace(" ", "-"), "\n".join(_page(command, context)) + "\n"
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            assert below is not None  # noqa: S101  # the group itself named it
-            yield from pages(below, click.Context(below, parent=context, info_name=name))
+    for one, inner in below(command, context):
+        yield from pages(one, inner)
 
 
 def _page(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -51,14 +45,14 @@ def _page(command: click.Command, context: click.Context) -> Iterator[str]:
     yield ".SH DESCRIPTION"
     yield from _paragraphs(command.help or "")
     yield ".SH OPTIONS"
-    for section in Section:
-        yield from _section(section, command, context)
+    for section, records in sections(command, context):
+        yield f".SS {_roff(section.value)}"
+        for names, of_option in records:
+            yield f".TP\n.B {_roff(names)}\n{_roff(of_option)}"
     if isinstance(command, click.Group):
         yield ".SH COMMANDS"
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            assert below is not None  # noqa: S101  # as above
-            yield f".TP\n.B {_roff(name)}\n{_roff(_short(below, click.Context(below, parent=context, info_name=name)))}"
+        for one, inner in below(command, context):
+            yield f".TP\n.B {_roff(str(inner.info_name))}\n{_roff(_short(one, inner))}"
     yield ".SH EXIT STATUS"
     yield from _paragraphs(EPILOG.replace("\b\n", ""))
     yield ".SH SEE ALSO"
@@ -73,25 +67,11 @@ def _short(command: click.Command, context: click.Context) -> str:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    for place, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
-        lines = paragraph.strip("\n").splitlines()
+    for place, (is_verbatim, paragraph) in enumerate(paragraphs(text)):
         if place:  # the first one stands below its heading
             yield ".PP"
-        if lines[0].strip() == VERBATIM:
-            yield "\n".join([".nf", *(_roff(line) for line in lines[1:]), ".fi"])
-        else:
-            yield _roff(" ".join(line.strip() for line in lines))
-
-
-def _section(section: Section, command: click.Command, context: click.Context) -> Iterator[str]:
-    """The options of a section of the help: none, or a heading and each option."""
-    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
-    records = [one.get_help_record(context) for one in options if getattr(one, "section", Section.OTHER) is section]
-    shown = [record for record in records if record]
-    if shown:
-        yield f".SS {_roff(section.value)}"
-    for names, text in shown:
-        yield f".TP\n.B {_roff(names)}\n{_roff(text)}"
+        lines = [_roff(line) for line in paragraph.splitlines()]
+        yield from [".nf", *lines, ".fi"] if is_verbatim else lines
 
 
 def _roff(text: str) -> str:
