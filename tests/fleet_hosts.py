@@ -479,6 +479,8 @@ def be_first(folder: Path, clients: int, how: str, nat_ports: str) -> None:
 def main() -> None:
     """Be the first process of a machine that unshare(1) made."""
     folder, clients, how, nat_ports = sys.argv[1:]
+    if os.getpid() != 1:
+        sys.exit("not the first process: this would change the mounts and links of the machine itself")
     be_first(Path(folder), int(clients), how, nat_ports)
 
 
