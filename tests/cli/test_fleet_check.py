@@ -9,6 +9,7 @@ from pathlib import Path
 
 from connbench.errors import ExitCode
 from fleet_hosts import fleet_of
+from json_units import without_unit
 
 HELLO = """{"event": "hello", "protocol": %d, "connbench": "0.0.9", "python": "3.11", "kernel": "%s", "hostname": "",
     "pid": 9}""".replace("\n", "")
@@ -65,6 +66,7 @@ def test_document_has_what_a_program_asks_for(tmp_path: Path) -> None:
         [host] = document["hosts"]
         assert finished.returncode == document["exit_code"] == host["exit_code"]
         assert host["fault"] is None
+        assert without_unit(document) == set()
         assert host["python"] == ".".join(map(str, sys.version_info[:3]))
         assert abs(host["offset_us"]) <= host["error_us"]  # it is the clock of this machine
         assert {"cpu-load", "loop", "listeners"} <= {one["code"] for one in host["checks"]}

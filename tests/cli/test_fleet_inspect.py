@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connbench.errors import ExitCode
 from fleet_hosts import Hosts, fleet_of
-from run_connbench import connbench, wait_until
+from json_units import without_unit
+from run_connbench import COMMAND, connbench, wait_until
 
 PORTS, CONNECTIONS = range(40_000, 40_100), 90
 
@@ -54,6 +55,7 @@ def test_fullest_path_of_all_hosts_comes_first(tmp_path: Path) -> None:
             judged = hosts.connbench(*everywhere, *gate, "--format", "json")
             assert judged.returncode == ExitCode.THRESHOLD
             assert "threshold failed: c2: 10.77.0.12 -> " in judged.stderr
+            assert without_unit(json.loads(judged.stdout)) == set()
             found = {one["host"]: one for one in json.loads(judged.stdout)["hosts"]}
             assert list(found) == ["c1", "c2", "c3", "c9"]
             assert found["c9"]["inspection"] is None
@@ -112,10 +114,27 @@ def test_no_host_is_believed(tmp_path: Path) -> None:
             "broken",
             "-> mend it",
             "c6 has no connbench",
-            "give --push",
+            "pip install connbench",
         ):
             assert said in finished.stderr, said
         assert "on 1 of 1 host: c3." in finished.stdout
+        hosts.until_nothing_is_left()
+
+
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_ctrl_c_waits_for_no_host(command: str, tmp_path: Path) -> None:
+    """A host that does not answer is not waited for, and what was started there is gone."""
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 1000\n", encoding="utf-8")
+    fake.chmod(0o755)
+    with fleet_of(tmp_path, clients=1) as hosts:
+        there = ("-w", "c1", "--via", "netns", "--python", str(fake), "--timeout", "500")
+        with hosts.started(COMMAND, "fleet", command, *there) as controller:
+            wait_until((tmp_path / "begun").exists, "the host has begun")
+            controller.press_ctrl_c()
+            finished = controller.ended()
+            assert finished.returncode == ExitCode.INTERRUPTED
+            assert finished.stderr == "connbench: stopped by SIGINT\n"
         hosts.until_nothing_is_left()
 
 

@@ -343,7 +343,8 @@ def _fault_of(hosts: Hosts, answer: Answer, collector: _Collector) -> ConnbenchE
     elif code and hosts.via is Via.NETNS and "Cannot open network namespace" in words:
         fault = RunFault(f"{host}: no network namespace here has this name", "ip netns list shows those that there are")
     elif code in {NOT_FOUND, NOT_EXECUTABLE}:
-        fault = EnvironmentFault(f"{host} has no connbench: {words}", how_to_install(hosts))
+        advice = "install it there (pip install connbench), or name the Python that has it with --python"
+        fault = EnvironmentFault(f"{host} has no connbench: {words}", advice)
     if fault:
         answer.exit_code = None
     return fault
