@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from connbench.errors import ExitCode
-from connbench.fleet.command import command as fleet
 from connbench.results.fleet_file import Fleet
 from connbench.results.input_file import read_any
 from documented_commands import code_of, commands_of
@@ -70,18 +69,17 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 @pytest.mark.parametrize("command", [c for c in commands_of("many-hosts.md") if not c.startswith("connbench run")])
 def test_command_runs_on_hosts(hosts: Hosts, command: str) -> None:
-    """Each command of the page, in its order: later ones read what earlier ones wrote. Nothing is left on a host."""
+    """Each command of the page, in its order: later ones read what earlier ones wrote. On a busy machine a run may
+    be unsound. Nothing is left on a host.
+    """
     if "merge" in command:
         for name in ("web1", "web2"):
             made = hosts.connbench("run", "--strategy", "range", *LOAD.split(), "-o", f"c{name[3:]}.json.gz")
             assert made.returncode == ExitCode.OK, made.stderr
-    if "check" in command and "check" not in fleet.commands:
-        pytest.skip("not there yet")
     path = f"{Path(sys.executable).parent}:{PATH}"
     finished = hosts.run("sh", "-c", here(command, hosts), PATH=path)
-    assert finished.returncode in {ExitCode.OK, *([ExitCode.THRESHOLD] if "--fail-if" in command else [])}, (
-        finished.stderr
-    )
+    busy = {ExitCode.UNSOUND, *([ExitCode.THRESHOLD] if "--fail-if" in command else [])}
+    assert finished.returncode in {ExitCode.OK, *busy}, finished.stderr
     for option in re.findall(r"-o (\S+)", command):
         assert (hosts.folder / here(option, hosts)).stat().st_size > 0
     hosts.until_nothing_is_left()
