@@ -120,6 +120,7 @@ class Controller:
 
     def press_ctrl_c(self) -> None:
         """Send SIGINT to the command and to all that it started and that a terminal would send it to."""
+        assert self.pid  # 0, of a command that has ended, would be the processes of the test
         for pid in reversed(descendants(self.pid)):
             with contextlib.suppress(ProcessLookupError):
                 if os.getpgid(pid) == os.getpgid(self.pid):
@@ -127,7 +128,12 @@ class Controller:
 
     def kill(self) -> None:
         """Send SIGKILL to the command."""
-        os.kill(self.pid, signal.SIGKILL)
+        self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the command alone."""
+        assert self.pid  # as above
+        os.kill(self.pid, number)
 
     def ended(self) -> subprocess.CompletedProcess[str]:
         """Wait for its end; what it printed, and its exit code."""

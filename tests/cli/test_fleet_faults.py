@@ -18,7 +18,7 @@ from connbench.errors import ExitCode
 from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.input_file import read_any
 from fleet_hosts import Controller, Hosts, fleet_of, needs_ssh, why_no_ssh
-from run_connbench import wait_until
+from run_connbench import children, wait_until
 
 WAYS = {"netns": ("--via", "netns"), "ssh": ("--python", sys.executable)}
 NETNS = WAYS["netns"]
@@ -98,21 +98,25 @@ def told(stderr: str, host: str) -> list[str]:
     return [line for place, line in enumerate(lines) if f": {host}: " in (line if line[0] != " " else lines[place - 1])]
 
 
-def test_a_killed_agent(hosts: Hosts) -> None:
-    """Its part is lost; the others go on through the next barrier, and are saved."""
+def test_a_killed_agent_and_a_killed_engine(hosts: Hosts) -> None:
+    """One part is lost, one is partial; the third host goes on through the next barrier, and all is saved."""
     options = ("--together", "-q", "-o", "r.json", "--", *to_server(hosts), *PACED, "--rounds", "2")
     with hosts.connbench_started("fleet", "run", "-w", ALL, *NETNS, *options) as run:
         until_measuring(hosts, run, "c1", "c2", "c3")
-        [agent] = hosts.agents("c2")
+        [agent], [other] = hosts.agents("c2"), hosts.agents("c3")
+        [engine] = children(other)
         os.kill(agent, signal.SIGKILL)
+        os.kill(engine, signal.SIGKILL)
         finished = run.ended()
     assert finished.returncode == ExitCode.FAULT
-    assert finished.stderr.splitlines()[:1] == ["connbench: c2: its agent was killed by SIGKILL"]
-    assert len(told(finished.stderr, "c2")) == 2
+    assert told(finished.stderr, "c2")[0] == "connbench: c2: its agent was killed by SIGKILL"
+    assert told(finished.stderr, "c3")[0] == "connbench: c3: the engine process was killed by SIGKILL"
+    assert len(finished.stderr.splitlines()) == 4
     found = saved(hosts)
     assert is_complete(found["c1"])
-    assert is_complete(found["c3"])
     assert found["c2"].result is None
+    assert found["c3"].result is not None
+    assert found["c3"].result.is_partial
 
 
 def test_a_link_that_is_cut(hosts: Hosts) -> None:
@@ -233,16 +237,27 @@ def test_a_killed_controller(hosts: Hosts, way: str) -> None:
         hosts.until_nothing_is_left()
 
 
-@pytest.mark.parametrize(("way", "together"), [("netns", ()), pytest.param("ssh", ("--together",), marks=needs_ssh)])
-def test_ctrl_c(hosts: Hosts, way: str, together: tuple[str, ...]) -> None:
-    """What was measured on each host is fetched and saved."""
+@pytest.mark.parametrize(
+    ("way", "together", "number"),
+    [
+        ("netns", (), signal.SIGINT),
+        ("netns", ("--together",), signal.SIGHUP),
+        pytest.param("ssh", (), signal.SIGTERM, marks=needs_ssh),
+        pytest.param("ssh", ("--together",), signal.SIGINT, marks=needs_ssh),
+    ],
+)
+def test_a_signal(hosts: Hosts, way: str, together: tuple[str, ...], number: signal.Signals) -> None:
+    """Ctrl-C and the like: what was measured on each host is fetched and saved."""
     options = (*together, "-q", "-o", "r.json", "--", *to_server(hosts), *LASTING)
     with hosts.connbench_started("fleet", "run", "-w", ALL, *WAYS[way], *options) as run:
         until_measuring(hosts, run, "c1", "c2", "c3")
-        run.press_ctrl_c()
+        if number == signal.SIGINT:
+            run.press_ctrl_c()
+        else:
+            run.send(number)
         finished = run.ended()
-    assert finished.returncode == ExitCode.INTERRUPTED, finished.stderr
-    assert "stopped by SIGINT" in finished.stderr
+    assert finished.returncode == 128 + number, finished.stderr
+    assert finished.stderr == f"connbench: stopped by {number.name}\n"
     for host in saved(hosts).values():
         assert host.result is not None
         assert host.result.is_partial
