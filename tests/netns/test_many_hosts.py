@@ -69,8 +69,9 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 @pytest.mark.parametrize("command", [c for c in commands_of("many-hosts.md") if not c.startswith("connbench run")])
 def test_command_runs_on_hosts(hosts: Hosts, command: str) -> None:
-    """Each command of the page, in its order: later ones read what earlier ones wrote. On a busy machine a run may
-    be unsound. Nothing is left on a host.
+    """Each command of the page, in its order: later ones read what earlier ones wrote. Nothing is left on a host.
+
+    On a busy machine a measurement may be unsound.
     """
     if "merge" in command:
         for name in ("web1", "web2"):
