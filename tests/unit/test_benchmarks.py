@@ -48,6 +48,10 @@ class GoLine:
     cpus: int = 1
 
 
+ACTION_NAME = re.compile(r"Benchmark\w+[\w()$%^&*-=|,[\]{}\"#]*?(-\d+)?\s+\d+\s+.+", re.ASCII)
+"""What github-action-benchmark takes for a line (src/extract.ts, extractGoResult)."""
+
+
 def read_go(text: str) -> tuple[dict[str, str], list[GoLine]]:
     """Configuration and results of Go's benchmark text, by the grammar of https://go.dev/design/14313-benchmark-format.
 
@@ -62,6 +66,7 @@ def read_go(text: str) -> tuple[dict[str, str], list[GoLine]]:
             name, iterations, *rest = line.split()
             match = re.fullmatch(r"(Benchmark[A-Z][^\s]*?)(?:-(\d+))?", name)
             assert match
+            assert ACTION_NAME.match(line)
             assert rest
             assert len(rest) % 2 == 0
             values = dict(zip(rest[1::2], map(float, rest[::2]), strict=True))
@@ -132,11 +137,12 @@ def names_in(text: str) -> Iterator[str]:
     return (line.split()[0] for line in text.splitlines() if line.startswith("Benchmark"))
 
 
-@pytest.mark.parametrize("name", ["a b/c=d", "é ü", "a\tb", "x-2"])
+@pytest.mark.parametrize("name", ["a b/c=d", "é ü", "a\tb", "x-2", "<a>"])
 def test_go_names_are_one_word(name: str) -> None:
     """Whatever a file calls its strategy, a name has the parts strategy and parity; one CPU has no number."""
     result = Result(None, {"cpu_count": 1}, origin=Origin.TALK_CSV)
     result.add(StrategySpec(name), attempts())
+    assert len(read_go(gobench(result))[1]) == 3
     for written in names_in(gobench(result)):
         assert re.fullmatch(r"BenchmarkConnect/strategy=[^\s/=]+/parity=(all|even|odd)", written)
 
