@@ -53,10 +53,11 @@ def parquet(result: Result | Fleet) -> bytes:
     with pq.ParquetWriter(file, schema, compression=COMPRESSION, use_dictionary=of_rounds) as writer:
         for one in results:
             for label, strategy in one.labelled.items():
+                repeated: dict[tuple[str, object, int], pa.Array] = {}
                 for measured in strategy.rounds:
                     if len(measured.samples):
                         named = {HOST: one.name, "label": label, **_of_round(strategy.strategy, measured)}
-                        writer.write_table(_table(named, measured, schema))
+                        writer.write_table(_table(named, measured, schema, repeated))
     return file.getvalue()
 
 
@@ -128,8 +129,17 @@ def _of_round(spec: StrategySpec, measured: Round) -> dict[str, Any]:
     }
 
 
-def _table(named: dict[str, Any], measured: Round, schema: pa.Schema) -> pa.Table:
-    """A round: the columns that its attempts have in common, and their own."""
+def _table(
+    named: dict[str, Any], measured: Round, schema: pa.Schema, repeated: dict[tuple[str, object, int], pa.Array]
+) -> pa.Table:
+    """A round: the columns that its attempts have in common, and their own.
+
+    Args:
+        named: The values in common, by the column.
+        measured: The round.
+        schema: The columns.
+        repeated: Columns of one value that were made for other rounds, by name, value and rows: most are the same.
+    """
     import pyarrow as pa
 
     rows = len(measured.samples)
@@ -139,12 +149,19 @@ def _table(named: dict[str, Any], measured: Round, schema: pa.Schema) -> pa.Tabl
         if values is not None:
             columns.append(pa.array(np.ascontiguousarray(values), type=field.type))
             continue
-        value = named[field.name]
-        if pa.types.is_dictionary(field.type):
-            words = pa.array([] if value is None else [str(value)], type=pa.string())
-            indices = pa.array(np.zeros(rows, np.int32), mask=np.full(rows, value is None))
-            columns.append(pa.DictionaryArray.from_arrays(indices, words))
-        else:
-            one = pa.scalar(list(value) if isinstance(value, tuple) else value, type=field.type)
-            columns.append(pa.repeat(one, rows))
+        key = field.name, named[field.name], rows
+        if key not in repeated:
+            repeated[key] = _repeated(named[field.name], field.type, rows)
+        columns.append(repeated[key])
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _repeated(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+    """A column that has the same value in all rows; null for None."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        words = pa.array([] if value is None else [str(value)], type=pa.string())
+        indices = pa.array(np.zeros(rows, np.int32), mask=np.full(rows, value is None))
+        return pa.DictionaryArray.from_arrays(indices, words)
+    return pa.repeat(pa.scalar(list(value) if isinstance(value, tuple) else value, type=kind), rows)
