@@ -28,6 +28,10 @@ HOST = "host"
 """Code of the finding that a host cannot be used."""
 
 
+MOST_COMPARED = 4
+"""Hosts whose clocks are compared at the same time: each answer waits while this machine reads others."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedHost:
     """What is known of a host.
@@ -83,9 +87,8 @@ class CheckedHost:
         if self.error_us is not None and self.error_us > MOST_OFFSET_US:
             error, most = (duration(us * NS_PER_US) for us in (self.error_us, MOST_OFFSET_US))
             message = f"its clock is known to {error} only: with --together it may begin so much earlier or later"
-            yield self._finding(
-                CLOCK_OFFSET, Severity.WARNING, message, f"a way to it that answers within {most} helps"
-            )
+            advice = f"let it, and this machine, do nothing else; pings have to come back within {most}"
+            yield self._finding(CLOCK_OFFSET, Severity.WARNING, message, advice)
 
     def _finding(self, code: str, severity: Severity, message: str, advice: str) -> Finding:
         return Finding(printable(code), severity, printable(message), printable(advice), self.host)
@@ -129,7 +132,13 @@ class _Checker(Controller):
         return CheckOrder()
 
     def _gather(self) -> None:
-        pass  # nothing begins
+        """Compare the clocks once no host is busy with its checks, nor this machine with what it sends."""
+        if any(host.state < State.READY for host in self.hosts):
+            return
+        ready = [host for host in self.hosts if host.state is State.READY]
+        comparing = sum(host.pings > 0 for host in ready)
+        for host in [host for host in ready if host.pings == 0][: max(0, MOST_COMPARED - comparing)]:
+            self._synchronise(host)
 
     def _has_answered(self, host: Host) -> bool:
         return host.checked is not None
@@ -138,7 +147,6 @@ class _Checker(Controller):
         if isinstance(event, Checked) and host.state is State.PLANNING:
             host.checked = event
             self._change(host, State.READY)
-            self._synchronise(host)
             return
         super()._take(host, event)
         if isinstance(event, Pong) and host.checked and host.is_compared and host.state is State.READY:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from connbench.errors import ExitCode
-from connbench.findings import Severity, merge_alike
 from connbench.fleet.checking import CheckedHost
-from connbench.fleet.controller import names_of
+from connbench.fleet.hosts import by_hosts, folded
 from connbench.report import text as text_writer
 from connbench.report.blocks import Block, Findings, Table, Verdict
 from connbench.report.json import json_text
@@ -34,9 +33,7 @@ def text(hosts: Sequence[CheckedHost], width: int | None = None, *, bold: bool =
         Verdict(verdict(hosts)),
         Table(HEADER, [_row(one) for one in hosts], words=tuple(range(1, len(HEADER) - 1))),
     ]
-    worst_first = [*Severity][::-1]
-    found = [one for host in hosts for one in host.findings]
-    findings = merge_alike(sorted(found, key=lambda one: worst_first.index(one.severity)))
+    findings = by_hosts((host.host, one) for host in hosts for one in host.findings)
     if findings:
         blocks.append(Findings(findings))
     return text_writer.write(blocks, width, bold=bold)
@@ -67,9 +64,9 @@ def verdict(hosts: Sequence[CheckedHost]) -> tuple[str, ...]:
         (ExitCode.ENVIRONMENT, "A run is not possible on"),
         (ExitCode.UNSOUND, "It would be unsound on"),
     ):
-        names = [printable(one.host) for one in hosts if one.exit_code is code]
+        names = [one.host for one in hosts if one.exit_code is code]
         if names:
-            sentences.append(f"{words} {names_of(names)}.")
+            sentences.append(f"{words} {printable(folded(names))}.")
     return tuple(sentences)
 
 

@@ -11,9 +11,9 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import ceil, prod
 from pathlib import Path
@@ -28,6 +28,7 @@ from ClusterShell.Worker.Exec import ExecClient, ExecWorker
 from ClusterShell.Worker.Ssh import SshClient, WorkerSsh
 
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault, UsageError
+from connbench.findings import Finding, Severity, merge_alike
 from connbench.fleet.archive import BOOTSTRAP
 from connbench.safe_text import printable
 
@@ -121,6 +122,21 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"{text!r} names no host", "write names as in 'web[1-8],db1'")
     return names
+
+
+def folded(names: Iterable[str]) -> str:
+    """A host set in one word: `web[1-8],db1`."""
+    return str(NodeSet.fromlist(list(names)))
+
+
+def by_hosts(found: Iterable[tuple[str, Finding]]) -> list[Finding]:
+    """Findings of hosts, each once with the set of all hosts that have it, the worst first."""
+    hosts: dict[Finding, list[str]] = {}
+    for host, one in found:
+        hosts.setdefault(replace(one, strategy=None, round=None), []).append(host)
+    worst_first = [*Severity][::-1]
+    merged = merge_alike(replace(one, strategy=printable(folded(names))) for one, names in hosts.items())
+    return sorted(merged, key=lambda one: worst_first.index(one.severity))
 
 
 def _most_names(text: str) -> int:

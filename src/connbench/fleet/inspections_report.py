@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from connbench.findings import merge_alike
+from connbench.fleet.hosts import by_hosts, folded
 from connbench.fleet.inspections import FleetInspection, HostInspection
 from connbench.report import markdown as markdown_writer
 from connbench.report import text as text_writer
@@ -21,13 +20,9 @@ from connbench.results.inspection_file import InspectionRecord
 from connbench.results.json_file import FaultRecord
 from connbench.safe_text import printable
 from connbench.units import count, counted
-from connbench.wording import listed
 
 SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""
-
-MOST_NAMES = 8
-"""Hosts that a sentence names; the others are counted."""
 
 LABEL_COLUMNS = 9
 """Columns of the labels of the first lines, as `inspect` has them."""
@@ -58,9 +53,7 @@ def report_blocks(fleet: FleetInspection, width: int | None = None) -> list[Bloc
     ]
     if rows:
         blocks.append(path_table(rows, width, fleet.paths - len(rows)))
-    findings = merge_alike(
-        replace(one, strategy=host, round=None) for host, found in fleet.answered for one in found.findings
-    )
+    findings = by_hosts((host, one) for host, found in fleet.answered for one in found.findings)
     if findings:
         blocks.append(Findings(findings))
     return blocks
@@ -76,7 +69,7 @@ def verdict(fleet: FleetInspection) -> tuple[str, ...]:
         worst = names[0]
         said = next(inspection.verdict for host, inspection in fleet.answered if host == worst)
         where = f"{count(len(names))} of {counted(len(fleet.answered), 'host')}"
-        first = f"connect() is slow or short of ports, or nearly so, on {where}: {_names(names)}."
+        first = f"connect() is slow or short of ports, or nearly so, on {where}: {printable(folded(names))}."
         return (first, *(printable(f"{worst}: {said[0]}" if not at else one) for at, one in enumerate(said)))
     if not fleet.rows:
         return (f"No path is short of ports: no outgoing connection has a port of its range on {of_hosts}.",)
@@ -90,12 +83,6 @@ def _facts(fleet: FleetInspection) -> Iterator[tuple[str, str]]:
     yield "read", f"{sockets} of {counted(len(fleet.answered), 'host')}; {counted(fleet.paths, 'path')}"
     for one in fleet.lost:
         yield "lost", printable(str(one.fault))
-
-
-def _names(names: list[str]) -> str:
-    more = len(names) - MOST_NAMES
-    shown = [printable(one) for one in names[:MOST_NAMES]]
-    return listed([*shown, f"{count(more)} more"] if more > 0 else shown)
 
 
 # ---- for programs
