@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from connbench.commands import gates
 from connbench.commands.messages import (
@@ -232,6 +234,9 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
         raise UsageError("--together and --start-at both say when a turn begins", "leave out --start-at")
     FLEET_FORMATS[output_format].check(output_format)
     hosts = _hosts(host_set, via, fanout, timeout_s, python, push=push)
+    is_default = click.get_current_context().get_parameter_source("fanout") is ParameterSource.DEFAULT
+    if together and is_default:
+        hosts = replace(hosts, fanout=len(hosts.names))
 
     from connbench.fleet.controller import FleetRequest, check, run_fleet
     from connbench.fleet.display import watcher_of

@@ -92,6 +92,9 @@ LONGEST_SAID, KEPT_LINES = 1000, 20
 MOST_NOISE = 200
 """Lines that the shell of a host may print before its agent begins."""
 
+MOST_AT_ONCE = 64
+"""Hosts that are being connected, or whose results are being copied: for each of them an ssh starts here."""
+
 MOST_NAMED = 8
 """Hosts that a sentence names; it counts the others."""
 
@@ -263,7 +266,7 @@ def check(request: FleetRequest) -> None:
     if request.together and hosts.fanout < len(hosts.names):
         raise UsageError(
             f"--fanout {hosts.fanout} with --together and {len(hosts.names)} hosts would never begin",
-            f"leave it out, or give --fanout {len(hosts.names)}",
+            "leave out --fanout: together all hosts measure at the same time",
         )
     if len(encode(PlanOrder(request.options, request.together))) > LONGEST_LINE:
         raise UsageError("the options of connbench run are too long", f"they may have {LONGEST_LINE >> 10} KiB")
@@ -279,7 +282,7 @@ def run_fleet(request: FleetRequest, watcher: Watcher, interrupts: Interrupts) -
             collected; the second one ends at once.
 
     Raises:
-        EnvironmentFault: ssh, or ip, is not installed here.
+        EnvironmentFault: ssh, or ip, is not installed here, or no folder for results can be made.
     """
     raise_open_files()
     interrupts.immediate = False
@@ -346,6 +349,11 @@ class Controller:
     def _is_stopping(self) -> bool:
         return self.stopped is not None or bool(self.failed)
 
+    @property
+    def _most(self) -> int:
+        """How many hosts may be connected, or have their results copied, at the same time."""
+        return min(self._request.hosts.fanout, MOST_AT_ONCE)
+
     def close(self) -> None:
         """Close the copied results."""
         for host in self.hosts:
@@ -357,7 +365,18 @@ class Controller:
     # ---- the order of things
 
     def run(self) -> None:
-        """Run ClusterShell's loop until all hosts are over."""
+        """Run ClusterShell's loop until all hosts are over.
+
+        Raises:
+            EnvironmentFault: No folder for copies can be made here.
+        """
+        try:
+            self._enter_folder()
+        except OSError as error:
+            raise EnvironmentFault(
+                f"no folder for the results can be made: {error.strerror}", "name a folder by TMPDIR"
+            ) from error
+        self._leave_folder()
         self._task.set_info("fanout", 4 * len(self.hosts))  # `_connect` and `_begin` keep the fan-out
         self._timer = self._task.timer(TICK_S, _Ticks(self), interval=TICK_S)
         self._step()
@@ -372,15 +391,16 @@ class Controller:
             self._gather()
         if self._is_begun and not self._is_stopping:
             self._begin()
+        self._copy()
         if self._timer and all(host.is_over and not host.is_open for host in self.hosts):
             timer, self._timer = self._timer, None
             timer.invalidate()
 
     def _connect(self) -> None:
-        """Start agents, so many at a time as the fan-out allows to be on their way."""
+        """Start agents, so many at a time as may be on their way."""
         busy = sum(host.state in {State.CONNECTING, State.PLANNING} for host in self.hosts)
         for host in self.hosts:
-            if host.state is State.IDLE and busy < self._request.hosts.fanout:
+            if host.state is State.IDLE and busy < self._most:
                 busy += 1
                 self._change(host, State.CONNECTING)
                 words = [*self._request.hosts.connbench, "agent"]
@@ -404,7 +424,7 @@ class Controller:
             self.failed = tuple((host.name, host.fault or RunFault("it was lost")) for host in failed)
             self._end_all()
             return
-        ready = [host for host in self.hosts if host.ready]
+        ready = [host for host in self.hosts if host.ready and not host.is_over]
         if not self._agree(ready):
             return
         for host in failed:
@@ -594,12 +614,26 @@ class Controller:
             return
         if not 0 < done.size <= LARGEST_FILE:
             raise RunFault(f"its result has {done.size:,} bytes", f"a result has at most {LARGEST_FILE:,}")
-        assert host.hello is not None  # noqa: S101  # it is ready
-        source = f"/proc/{host.hello.pid}/fd/{done.descriptor}"
-        host.file = self._enter_folder() / f"{done.descriptor}.{host.name}"
-        host.copier = copy_worker(self._request.hosts, host.name, source, host.file, _Copy(self, host))
         self._change(host, State.COPYING)
-        self._task.schedule(host.copier)
+
+    def _copy(self) -> None:
+        """Copy results, so many at a time as may be on their way."""
+        busy = sum(host.copier is not None for host in self.hosts)
+        for host in self.hosts:
+            if host.state is State.COPYING and host.file is None and busy < self._most and host.hello and host.done:
+                try:
+                    host.file = self._enter_folder() / f"{host.done.descriptor}.{host.name}"
+                except OSError as error:
+                    self._lose_copy(host, f"no folder for it can be made, see TMPDIR: {error.strerror}")
+                    continue
+                busy += 1
+                source = f"/proc/{host.hello.pid}/fd/{host.done.descriptor}"
+                host.copier = copy_worker(self._request.hosts, host.name, source, host.file, _Copy(self, host))
+                self._task.schedule(host.copier)
+
+    def _lose_copy(self, host: Host, why: str) -> None:
+        host.fault = RunFault(f"its result was not copied: {why}", "its part is lost; run it again")
+        self._end(host)
 
     def take_copied(self, host: Host, exit_code: int | None, words: str) -> None:
         """The copy of a result has ended: take the file, and its name away."""
@@ -613,10 +647,11 @@ class Controller:
             return
         if exit_code == 0 and copied is not None:
             host.copied = copied
+            self._end(host)
         else:
-            why = words or ("it is not whole" if exit_code == 0 else f"the copy ended with exit code {exit_code}")
-            host.fault = RunFault(f"its result was not copied: {why}", "its part is lost; run it again")
-        self._end(host)
+            self._lose_copy(
+                host, words or ("it is not whole" if exit_code == 0 else f"the copy ended with exit code {exit_code}")
+            )
         self._step()
 
     def _take_file(self, host: Host) -> int | None:
@@ -693,9 +728,7 @@ class Controller:
             with suppress(OSError):
                 if host.file.lstat().st_size > host.done.size:
                     host.copier.abort()
-        every = min(
-            PING_EVERY_S, timeout / 4
-        )  # so that a short --timeout does not take a waiting host for a silent one
+        every = min(PING_EVERY_S, timeout / 4)  # a host that waits is not silent, however short --timeout is
         if host.hello and host.state <= State.COPYING and not host.sent_ns and now - host.pinged_at > every:
             host.pinged_at = now
             self._say(host, Ping(0))
@@ -712,7 +745,7 @@ class Controller:
         """Kill an agent that may be stopped, and then notices no end of stdin. In a namespace, ClusterShell does it."""
         if host.hello and self._request.hosts.via is Via.SSH:
             words = ["kill", "-KILL", str(host.hello.pid)]
-            worker = make_worker(self._request.hosts, [host.name], words, EventHandler(), timeout_s=END_S)
+            worker = make_worker(self._request.hosts, [host.name], words, _OfHost(self, host), timeout_s=END_S)
             worker.longest = LONGEST_LINE
             self._task.schedule(worker)
 
