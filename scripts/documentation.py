@@ -67,6 +67,7 @@ SETTINGS = {
     "html_css_files": ["connbench.css"],
     "html_static_path": ["_static"],
     "html_copy_source": False,
+    "html_show_copyright": False,
     "html_show_sphinx": False,
     "pygments_style": "friendly",
     "pygments_dark_style": "monokai",
