@@ -28,3 +28,11 @@ def commands_of(page: str) -> list[str]:
     text = re.sub(r" *\\\n +", " ", "\n".join(code_of(page)) + "\n")
     text = re.sub(r" *- run: >-\n((?: {10}.*\n)+)", lambda block: f"{' '.join(block[1].split())}\n", text)
     return re.findall(rf"^(?:\$ )?((?:{PROGRAMS}) .*?)(?: +#.*)?$", text, re.MULTILINE)
+
+
+def commands_on_hosts() -> list[str]:
+    """The commands that need several hosts, or a file of them: all of the page of many hosts but its own runs."""
+    return [
+        *(command for command in commands_of("many-hosts.md") if not command.startswith("connbench run")),
+        *(command for page in PAGES for command in commands_of(page) if re.search(r"\bfleet\b", command)),
+    ]

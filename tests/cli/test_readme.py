@@ -13,15 +13,12 @@ from pathlib import Path
 import pytest
 
 from connbench.errors import ExitCode
-from documented_commands import PAGES, PROGRAMS, ROOT, code_of, commands_of
+from documented_commands import PAGES, PROGRAMS, ROOT, code_of, commands_of, commands_on_hosts
 from required_programs import require
 from run_connbench import HANG_S, INSIDE
 
 SMALLER = "--port-range 40000-40499"
 """A run of all 56,512 ports takes minutes: it gets this range."""
-
-ON_HOSTS = ("connbench fleet",)
-"""Commands that begin so need hosts, or files of hosts: tests/netns/test_many_hosts.py runs them."""
 
 FEWER = {"window": "10,50", "churn": "50", "fill": "50%,95%", "sources": "1"}
 """Values that a sweep gets instead of its own."""
@@ -36,6 +33,7 @@ HOST = (
 BIN = Path(sys.executable).parent
 
 NOT_HERE = {
+    *commands_on_hosts(),  # tests/netns/test_many_hosts.py
     "make test",  # runs this test: within itself it would not end
     "connbench run --strategy range --sources 20 -n 1M",  # takes a minute: `make test-all` tries it
     "connbench reproduce --quick",  # what `scaled` makes of the full one
@@ -131,10 +129,7 @@ def test_code_fits_a_terminal(page: str) -> None:
     assert [line for line in code_of(page) if len(line) > 80] == []
 
 
-@pytest.mark.parametrize(
-    "command",
-    dict.fromkeys(c for page in PAGES for c in commands_of(page) if c not in NOT_HERE and not c.startswith(ON_HOSTS)),
-)
+@pytest.mark.parametrize("command", dict.fromkeys(c for page in PAGES for c in commands_of(page) if c not in NOT_HERE))
 def test_command_runs(folder: Path, command: str) -> None:
     """Each command runs once, however many pages have it, and does its work; on a busy machine a gate may fail."""
     if command.startswith("ss "):

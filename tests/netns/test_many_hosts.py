@@ -18,7 +18,7 @@ import yaml
 from connbench.errors import ExitCode
 from connbench.results.fleet_file import Fleet
 from connbench.results.input_file import read_any
-from documented_commands import code_of, commands_of
+from documented_commands import code_of, commands_on_hosts
 from fleet_hosts import Hosts, fleet_of
 from required_programs import PATH
 from run_connbench import COMMAND, HANG_S
@@ -44,7 +44,11 @@ def fleet_in(file: Path) -> Fleet:
 
 def here(command: str, hosts: Hosts) -> str:
     """A command of the page for the hosts of the test, with a load that takes seconds."""
-    words = re.sub(r"\b(web|client)(?=[\[\d])", "c", command).replace("192.0.2.7:443", f"{hosts.target}:8080")
+    words = (
+        re.sub(r"\b(web|client)(?=[\[\d])", "c", command)
+        .replace("[1-8]", "[1-3]")
+        .replace("192.0.2.7:443", f"{hosts.target}:8080")
+    )
     if "--via" not in words:  # sshd gives a command no PATH that has connbench
         words = re.sub(r"(fleet \w+ -w \S+)", rf"\1 --python {sys.executable}", words)
     return re.sub(r" -- (?!.*-n )", f" -- {LOAD} " if "--target" not in words else " -- -n 100 ", words)
@@ -67,16 +71,18 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         yield made
 
 
-@pytest.mark.parametrize("command", [c for c in commands_of("many-hosts.md") if not c.startswith("connbench run")])
+@pytest.mark.parametrize("command", dict.fromkeys(commands_on_hosts()))
 def test_command_runs_on_hosts(hosts: Hosts, command: str) -> None:
-    """Each command of the page, in its order: later ones read what earlier ones wrote. Nothing is left on a host.
+    """Each command of the pages, in their order: later ones read what earlier ones wrote. Nothing is left on a host.
 
     On a busy machine a measurement may be unsound.
     """
     if "merge" in command:
         for name in ("web1", "web2"):
-            made = hosts.connbench("run", "--strategy", "range", *LOAD.split(), "-o", f"c{name[3:]}.json.gz")
+            made = hosts.connbench("run", "--strategy", "range", *LOAD.split(), "--force", "-o", f"c{name[3:]}.json.gz")
             assert made.returncode == ExitCode.OK, made.stderr
+    for option in re.findall(r"-o (\S+)", command):  # of another page
+        (hosts.folder / option).unlink(missing_ok=True)
     path = f"{Path(sys.executable).parent}:{PATH}"
     finished = hosts.run("sh", "-c", here(command, hosts), PATH=path)
     busy = {ExitCode.UNSOUND, *([ExitCode.THRESHOLD] if "--fail-if" in command else [])}
