@@ -103,7 +103,7 @@ def test_hosts_and_levels_are_in_the_tag(tmp_path: Path) -> None:
     assert {tag.rpartition("/")[0] for tag in sums} == {"web1/plain", "a_b_c/plain"}
     profile = StrategySpec("plain", load=Load(profile=Profile((0.5, 1.0), 200)))
     levels = merged(hlog(result_of({profile: [a_round()]})), tmp_path)
-    assert {tag.rpartition("/")[2]: one.get_total_count() for tag, one in levels.items()} == {"50%": 200, "100%": 200}
+    assert {tag: one.get_total_count() for tag, one in levels.items()} == {"plain/50%": 200, "plain/100%": 200}
 
 
 def test_no_attempt_and_fractions(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from connbench.analysis.summary import Distribution
-from connbench.model import Phase
+from connbench.model import Phase, StrategySpec
 from connbench.model.load import Profile
 from connbench.results.result import Result, Samples, StrategyResult
 
@@ -47,6 +47,11 @@ class Level:
     def errors(self) -> float:
         """The share of the attempts that failed, 0 to 1."""
         return self.failed / self.acquire.count
+
+
+def label_without_profile(label: str, spec: StrategySpec) -> str:
+    """The label of a strategy without its profile, where the level is named beside it; it may have a number behind."""
+    return label.replace(spec.label, replace(spec, load=replace(spec.load, profile=None)).label, 1)
 
 
 def samples_at(samples: Samples, profile: Profile, number: int) -> Samples:

@@ -14,7 +14,7 @@ import numpy as np
 
 import connbench
 from connbench.analysis.bootstrap import FEWEST, Interval, geometric_mean, geometric_mean_of, mean_of
-from connbench.analysis.levels import samples_at
+from connbench.analysis.levels import label_without_profile, samples_at
 from connbench.report.json import json_text
 from connbench.results.fleet_file import Fleet
 from connbench.results.result import Result, Samples, StrategyResult
@@ -95,9 +95,7 @@ def benchmarks_of(result: Result | Fleet) -> Iterator[Benchmark]:
             yield from (replace(benchmark, host=one.name) for benchmark in benchmarks_of(one))
         return
     for full_label, strategy in result.labelled.items():
-        spec = strategy.strategy
-        without_profile = replace(spec, load=replace(spec.load, profile=None))
-        label = full_label.replace(spec.label, without_profile.label, 1)
+        label = label_without_profile(full_label, strategy.strategy)
         complete = [r.samples for r in strategy.rounds if not r.fault]
         for key, value, rounds in _parts(strategy, complete):
             if any(map(len, rounds)):

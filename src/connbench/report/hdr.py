@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connbench.analysis.levels import samples_at
+from connbench.analysis.levels import label_without_profile, samples_at
 from connbench.errors import UsageError
 from connbench.results.fleet_file import Fleet
 from connbench.results.result import Numbers, Result, Samples, StrategyResult
@@ -98,7 +98,8 @@ class _Interval:
 
 
 def _intervals(result: Result, host: str) -> Iterator[_Interval]:
-    for label, strategy in result.labelled.items():
+    for full_label, strategy in result.labelled.items():
+        label = label_without_profile(full_label, strategy.strategy)
         name = [_NO_TAG.sub("_", part) for part in (host, label) if part]
         for measured in strategy.rounds:
             epoch_s = measured.report.epoch_us / US_PER_S
