@@ -67,7 +67,7 @@ def test_image_is_built_from_what_is_here() -> None:
     steps = (ROOT / "Containerfile").read_text(encoding="utf-8")
     assert re.findall(r"^FROM (\S+)", steps, re.MULTILINE) == ["${BASE}", "${BASE}"]
     assert re.findall(r"^COPY (?!--from)(\S+)", steps, re.MULTILINE) == ["."]
-    ignored = (ROOT / ".containerignore").read_text(encoding="utf-8").split()
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert {"/.git", "/.venv*"} <= {*ignored}
 
 
