@@ -307,6 +307,19 @@ def test_a_host_that_gives_no_access(hosts: Hosts) -> None:
 
 
 @needs_ssh
+def test_a_host_that_has_a_folder_for_a_result(hosts: Hosts) -> None:
+    """A copy fetches no folder, which may hold more than this machine has room for."""
+    folder = hosts.folder / "much"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"much")
+    lies = f"say('done', descriptor=os.open('{folder}', os.O_RDONLY), size=2**30, fault=None); hear('end')"
+    hostile(hosts, [f"until_go()\n{lies}"])
+    finished = hosts.connbench("fleet", "run", "-w", "c[1-2]", "--python", str(hosts.folder / "python"), "--", *SMALL)
+    assert finished.returncode == ExitCode.FAULT
+    assert "c2: its result was not copied: scp: " in finished.stderr
+
+
+@needs_ssh
 def test_a_host_without_python(hosts: Hosts) -> None:
     """The way out names --push."""
     finished = hosts.connbench("fleet", "run", "-w", "c1", "--python", "/nowhere/python", "-q", "--", *SMALL)
@@ -330,7 +343,7 @@ def test_hosts_without_room(hosts: Hosts) -> None:
 
 
 def test_no_room_here(hosts: Hosts) -> None:
-    """Where the controller's folder for copies is full, it says which result was lost, and why."""
+    """Where the folder for temporary files is full here, it says which result was lost, and why."""
     small = hosts.folder / "small"
     small.mkdir()
     assert hosts.run("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)).returncode == 0
@@ -412,6 +425,11 @@ LATER: dict[str, tuple[str, str]] = {
     "more than it said": ("done(bytes(10**7), size=100)", "its result was not copied"),
     "a size without a limit": ("done(b'{}', size=2**52)", "its result has"),
     "another file": ("done(b'{}', descriptor=2**40)", "its result was not copied"),
+    "a folder": (
+        "say('done', descriptor=os.open('/', os.O_RDONLY), size=2**30, fault=None); hear('end')",
+        "its result was not copied",
+    ),
+    "a profile": ("done(open('profile.json', 'rb').read())", "its result is a profile"),
     "a bomb": ("done(gzip.compress(b' ' * 10**8))", "its result"),
     "an end": ("sys.exit(0)", "its agent ended"),
 }
@@ -420,8 +438,8 @@ LATER: dict[str, tuple[str, str]] = {
 
 @pytest.fixture
 def many(tmp_path: Path) -> Iterator[Hosts]:
-    """A host for each agent of `BEFORE`, and one more."""
-    with fleet_of(tmp_path, clients=1 + len(BEFORE)) as made:
+    """A host for each agent of `BEFORE` or of `LATER`, and one more."""
+    with fleet_of(tmp_path, clients=1 + max(len(BEFORE), len(LATER))) as made:
         yield made
         made.until_nothing_is_left()
 
@@ -467,6 +485,8 @@ def test_agents_that_lie(many: Hosts) -> None:
     """What they say of a result is checked, and it is read as a file from anybody is; what the others have is saved."""
     agents, words = zip(*LATER.values(), strict=True)
     lying = hostile(many, [f"until_go()\n{agent}" for agent in agents])
+    profile = ("profile", "--strategy", "range", "--at", "10%", "-q", "-o", "profile.json")
+    assert many.connbench(*profile).returncode in GOOD
     last = f"c[1-{1 + len(agents)}]"
     finished = many.connbench("fleet", "run", "-w", last, *NETNS, *lying, "-q", "-o", "r.json", "--", *SMALL)
     assert finished.returncode == ExitCode.FAULT, finished.stderr

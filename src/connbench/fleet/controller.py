@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
-import stat
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -65,8 +63,9 @@ from connbench.fleet.protocol import (
 )
 from connbench.interrupts import Interrupts
 from connbench.linux.limits import raise_open_files
-from connbench.results.fleet_file import HostRecord
+from connbench.results.fleet_file import HostRecord, check_kind
 from connbench.results.input_file import LARGEST_FILE, read
+from connbench.results.result import Result
 from connbench.safe_text import printable
 from connbench.units import NS_PER_S, NS_PER_US
 from connbench.wording import listed
@@ -190,7 +189,7 @@ class Host:
     # What follows is the controller's own.
     worker: Any = None
     copier: Any = None
-    file: Path | None = None
+    file: int | None = None
     done: Done | None = None
     checked: Checked | None = None
     stderr: list[str] = field(default_factory=list)
@@ -282,7 +281,7 @@ def run_fleet(request: FleetRequest, watcher: Watcher, interrupts: Interrupts) -
             collected; the second one ends at once.
 
     Raises:
-        EnvironmentFault: ssh, or ip, is not installed here, or no folder for results can be made.
+        EnvironmentFault: ssh, or ip, is not installed here, or no file for results can be made.
     """
     raise_open_files()
     interrupts.immediate = False
@@ -302,8 +301,7 @@ def _record(host: Host) -> HostRecord:
     if host.copied is not None:
         name = f"/proc/self/fd/{host.copied}"
         try:
-            result = read(Path(name))
-            result.name = host.name
+            result = _checked(read(Path(name)), host.name)
         except ConnbenchError as error:
             shown = error.message.replace(name, "its result")
             fault = RunFault(shown, "its part is lost: see that the same connbench is installed there")
@@ -319,6 +317,26 @@ def _record(host: Host) -> HostRecord:
         error_us=None if offset is None else host.error_ns / NS_PER_US,
         offsets_us=tuple(host.offsets_us),
     )
+
+
+def new_file() -> int:
+    """Descriptor of a temporary file that has no name: a SIGKILL leaves nothing."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _checked(result: Result, name: str) -> Result:
+    """The result under the name of its host, if it is one of a run: a fleet file with another one is not read again.
+
+    Raises:
+        RunFault: It is another one.
+    """
+    try:
+        check_kind(result)
+    except ValueError as error:
+        raise RunFault(f"its result {error}") from error
+    result.name = name
+    return result
 
 
 class Controller:
@@ -339,7 +357,6 @@ class Controller:
         self._watcher = watcher
         self._interrupts = interrupts
         self._task = task
-        self._folder: Path | None = None
         self._timer: Any = None
         self._is_begun = False
         self._deadline: float | None = None
@@ -357,10 +374,10 @@ class Controller:
     def close(self) -> None:
         """Close the copied results."""
         for host in self.hosts:
-            if host.copied is not None:
-                os.close(host.copied)
-                host.copied = None
-        self._leave_folder()
+            for descriptor in (host.copied, host.file):
+                if descriptor is not None:
+                    os.close(descriptor)
+            host.copied = host.file = None
 
     # ---- the order of things
 
@@ -368,15 +385,14 @@ class Controller:
         """Run ClusterShell's loop until all hosts are over.
 
         Raises:
-            EnvironmentFault: No folder for copies can be made here.
+            EnvironmentFault: No file for copies can be made here.
         """
         try:
-            self._enter_folder()
+            os.close(new_file())
         except OSError as error:
             raise EnvironmentFault(
-                f"no folder for the results can be made: {error.strerror}", "name a folder by TMPDIR"
+                f"no file for the results can be made: {error.strerror}", "name a folder by TMPDIR"
             ) from error
-        self._leave_folder()
         self._task.set_info("fanout", 4 * len(self.hosts))  # `_connect` and `_begin` keep the fan-out
         self._timer = self._task.timer(TICK_S, _Ticks(self), interval=TICK_S)
         self._step()
@@ -622,9 +638,9 @@ class Controller:
         for host in self.hosts:
             if host.state is State.COPYING and host.file is None and busy < self._most and host.hello and host.done:
                 try:
-                    host.file = self._enter_folder() / f"{host.done.descriptor}.{host.name}"
+                    host.file = new_file()
                 except OSError as error:
-                    self._lose_copy(host, f"no folder for it can be made, see TMPDIR: {error.strerror}")
+                    self._lose_copy(host, f"no file for it can be made, see TMPDIR: {error.strerror}")
                     continue
                 busy += 1
                 source = f"/proc/{host.hello.pid}/fd/{host.done.descriptor}"
@@ -636,49 +652,23 @@ class Controller:
         self._end(host)
 
     def take_copied(self, host: Host, exit_code: int | None, words: str) -> None:
-        """The copy of a result has ended: take the file, and its name away."""
+        """The copy of a result has ended: keep it if it is as large as the agent said."""
         host.copier = None
-        copied = self._take_file(host)
-        if not any(one.copier for one in self.hosts):
-            self._leave_folder()
+        file, host.file = host.file, None
+        assert file is not None and host.done is not None  # noqa: S101, PT018  # `_copy` set both
+        is_whole = exit_code == 0 and os.fstat(file).st_size == host.done.size
+        if host.is_over or not is_whole:
+            os.close(file)
         if host.is_over:
-            if copied is not None:
-                os.close(copied)
             return
-        if exit_code == 0 and copied is not None:
-            host.copied = copied
+        if is_whole:
+            host.copied = file
             self._end(host)
         else:
             self._lose_copy(
                 host, words or ("it is not whole" if exit_code == 0 else f"the copy ended with exit code {exit_code}")
             )
         self._step()
-
-    def _take_file(self, host: Host) -> int | None:
-        """Open the copy, if it is as large as the agent said, and remove its name; None without it."""
-        if not host.file or not host.done:
-            return None
-        try:
-            descriptor = os.open(host.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return None
-        host.file.unlink(missing_ok=True)
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and found.st_size == host.done.size:
-            return descriptor
-        os.close(descriptor)
-        return None
-
-    def _enter_folder(self) -> Path:
-        """The folder for copies, which is there only while copies run: a SIGKILL at another time leaves nothing."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="connbench-"))
-        return self._folder
-
-    def _leave_folder(self) -> None:
-        folder, self._folder = self._folder, None
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def take_end(self, host: Host) -> None:
         """The agent of a host, or the ssh to it, has ended."""
@@ -724,10 +714,8 @@ class Controller:
             host.worker.abort()
         elif host.is_open and _unread(host.worker) > LONGEST_LINE:
             self._fail(host, RunFault(f"its agent sent a line of more than {LONGEST_LINE:,} bytes"), abort=True)
-        if host.copier and host.file and host.done:
-            with suppress(OSError):
-                if host.file.lstat().st_size > host.done.size:
-                    host.copier.abort()
+        if host.copier and host.file is not None and host.done and os.fstat(host.file).st_size > host.done.size:
+            host.copier.abort()
         every = min(PING_EVERY_S, timeout / 4)  # a host that waits is not silent, however short --timeout is
         if host.hello and host.state <= State.COPYING and not host.sent_ns and now - host.pinged_at > every:
             host.pinged_at = now

@@ -7,6 +7,7 @@ connbench's. Nothing that a host says becomes part of a command.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -16,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import ceil, prod
-from pathlib import Path
 from typing import Any
 
 from ClusterShell.Event import EventHandler
@@ -24,8 +24,8 @@ from ClusterShell.NodeSet import NodeSet, NodeSetException
 from ClusterShell.NodeUtils import GroupResolverError, GroupSourceError
 from ClusterShell.Task import Task, task_self
 from ClusterShell.Worker.EngineClient import EngineClientEOF
-from ClusterShell.Worker.Exec import ExecClient, ExecWorker
-from ClusterShell.Worker.Ssh import SshClient, WorkerSsh
+from ClusterShell.Worker.Exec import CopyClient, ExecClient, ExecWorker
+from ClusterShell.Worker.Ssh import ScpClient, SshClient, WorkerSsh
 
 from connbench.errors import ConnbenchError, EnvironmentFault, RunFault, UsageError
 from connbench.findings import Finding, Severity, merge_alike
@@ -273,12 +273,30 @@ class _NetnsClient(_Limited, ExecClient):  # type: ignore[misc]  # as above
         return [*OWN_SESSION, "ip", "netns", "exec", str(self.key), "sh", "-c", f"exec {self.command}"], None
 
 
+class _ScpClient(ScpClient):  # type: ignore[misc]  # as above
+    """scp of one file of a host to a path here. Without -r: a host may have a folder there, which has no end."""
+
+    def _build_cmd(self) -> tuple[list[str], None]:
+        self.isdir = False
+        words, _ = super()._build_cmd()
+        return [*words[:-1], self.worker.into], None  # for ClusterShell, the last one is a name in a folder
+
+
+class _CpClient(CopyClient):  # type: ignore[misc]  # as above
+    """cp of one file."""
+
+    def _build_cmd(self) -> tuple[list[str], None]:
+        return ["cp", self.source, self.worker.into], None
+
+
 class _WorkerSsh(WorkerSsh):  # type: ignore[misc]  # as above
     SHELL_CLASS = _SshClient
+    COPY_CLASS = _ScpClient
 
 
 class _WorkerNetns(ExecWorker):  # type: ignore[misc]  # as above
     SHELL_CLASS = _NetnsClient
+    COPY_CLASS = _CpClient
 
 
 def make_worker(
@@ -299,20 +317,21 @@ def make_worker(
     return kind(nodes, handler=handler, timeout=timeout, command=shlex.join(words), stderr=True)
 
 
-def copy_worker(hosts: Hosts, name: str, source: str, file: Path, handler: EventHandler) -> Any:  # noqa: ANN401  # as above
+def copy_worker(hosts: Hosts, name: str, source: str, file: int, handler: EventHandler) -> Any:  # noqa: ANN401  # as above
     """ClusterShell's worker that copies a file of one host.
 
     Args:
         hosts: How to reach it.
         name: The host.
         source: The file there.
-        file: The file here, in a folder that exists. Its name is that of the source, a dot, and the host's.
+        file: Descriptor of the file here, which needs no name.
         handler: Gets its events.
     """
-    common = {"handler": handler, "timeout": -1, "source": source, "stderr": True}
-    if hosts.via is Via.SSH:
-        return WorkerSsh(NodeSet.fromlist([name]), dest=str(file.parent), reverse=True, **common)
-    return ExecWorker(NodeSet.fromlist([name]), dest=str(file).replace("%", "%%"), **common)
+    kind = _WorkerSsh if hosts.via is Via.SSH else _WorkerNetns
+    nodes = NodeSet.fromlist([name])  # `dest` has to be a folder, and is not used
+    worker = kind(nodes, handler=handler, timeout=-1, source=source, dest="/", reverse=True, stderr=True)
+    worker.into = f"/proc/{os.getpid()}/fd/{file}"
+    return worker
 
 
 class _Collector(EventHandler):  # type: ignore[misc]  # ClusterShell has no types
