@@ -21,7 +21,7 @@ from connbench import commands as cli
 from connbench.advice import advice
 from connbench.commands import session as measuring
 from connbench.errors import ExitCode
-from connbench.fleet import controller
+from connbench.fleet import checking, controller, inspections
 from connbench.inspect import command as inspect_command
 from connbench.inspect import inspection
 from connbench.interrupts import Interrupts
@@ -96,6 +96,8 @@ def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setattr(inspection, "inspect", _reached)
         patch.setattr(inspect_command, "_watch", _reached)
         patch.setattr(controller, "run_fleet", _reached)
+        patch.setattr(checking, "check_everywhere", _reached)
+        patch.setattr(inspections, "inspect_everywhere", _reached)
         patch.chdir(tmp_path_factory.mktemp("nonsense"))
         result = result_of({PLAIN: [round_of(samples_of([10_000] * 20))]})
         Path("result.json").write_text(json_document(result), encoding="utf-8")
