@@ -330,8 +330,12 @@ def test_a_host_without_python(hosts: Hosts) -> None:
 
 
 def test_hosts_without_room(hosts: Hosts) -> None:
-    """An agent writes no file, so one without a folder to write to measures; one that gets no memory is lost alone."""
+    """An agent writes no file, so one without a folder to write to measures; one that gets no memory is lost alone.
+
+    What the shell of a host prints before its agent begins does not matter either.
+    """
     read_only = "for place in / /tmp /run; do mount -o remount,bind,ro $place || exit 1; done"
+    read_only = f"echo welcome; echo mind the gap >&2; {read_only}"
     short = python_on(hosts, c2=read_only, c3="ulimit -f 2")
     finished = hosts.connbench("fleet", "run", "-w", ALL, *NETNS, *short, "-q", "-o", "r.json", "--", *SMALL)
     assert finished.returncode in {ExitCode.ENVIRONMENT, ExitCode.FAULT}, finished.stderr
@@ -404,6 +408,10 @@ BEFORE: dict[str, tuple[str, str]] = {
     "a long line": ("say('hello'); print('x' * 100_000); sys.stdin.read()", "sent a line of 100,000 bytes"),
     "a line without an end": ("say('hello'); print('x' * 10**8, end=''); sys.stdin.read()", "65,536"),
     "a shell that never stops": ("[print('welcome') for _ in range(10**6)]", "its shell prints no end of lines"),
+    "no end of stderr": (
+        "say('hello'); [print('x' * 1000, file=sys.stderr) for _ in range(10**5)]; sys.stdin.read()",
+        "it sent more than 64 KiB",
+    ),
     "the wrong order": ("say('ready'); sys.stdin.read()", "'ready' while it was connecting"),
     "a deep document": ("say('hello'); print('[' * 60_000); sys.stdin.read()", "sent what is no message"),
     "escapes": (
@@ -462,7 +470,7 @@ def test_agents_that_are_none(many: Hosts) -> None:
     agents, words = zip(*BEFORE.values(), strict=True)
     command = ("fleet", "run", *NETNS, *hostile(many, list(agents)), "-q", "-o", "r.json")
     last = f"c[1-{1 + len(agents)}]"
-    finished = many.connbench(*command, "-w", last, "--allow-missing", "10", "--", *SMALL)
+    finished = many.connbench(*command, "-w", last, "--allow-missing", str(len(agents)), "--", *SMALL)
     assert finished.returncode in GOOD, finished.stderr
     assert "\x1b" not in finished.stdout + finished.stderr
     found = saved(many)
@@ -479,6 +487,15 @@ def test_agents_that_are_none(many: Hosts) -> None:
     assert BEFORE["another protocol"][1] in stopped.stderr
     assert len(stopped.stderr.splitlines()) == 2
     assert not (many.folder / "r.json").exists()
+
+
+def test_hosts_that_would_measure_different_things(many: Hosts) -> None:
+    """Together they would wait for each other without end: they do not begin."""
+    other = "say('hello'); hear('plan'); say('ready', turns=2, strategies=['range', 'bind']); hear('end')"
+    command = ("fleet", "run", "-w", "c[1-2]", *NETNS, *hostile(many, [other]), "--together", "-q", "--", *SMALL)
+    finished = many.connbench(*command)
+    assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
+    assert "c1 and c2 would not measure the same strategies" in finished.stderr
 
 
 def test_agents_that_lie(many: Hosts) -> None:

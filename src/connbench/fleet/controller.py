@@ -195,6 +195,7 @@ class Host:
     stderr: list[str] = field(default_factory=list)
     noise: int = 0
     exit_code: int | None = None
+    cut_off_at: int = 0
     since: float = 0.0
     heard_at: float = 0.0
     pinged_at: float = 0.0
@@ -458,7 +459,9 @@ class Controller:
         by_text: dict[tuple[str, str], list[str]] = {}
         for host in ready:
             for warning in host.ready.warnings if host.ready else ():
-                by_text.setdefault((printable(warning.text), printable(warning.advice)), []).append(host.name)
+                names = by_text.setdefault((printable(warning.text), printable(warning.advice)), [])
+                if host.name not in names:
+                    names.append(host.name)
         versions = {printable(host.hello.connbench) for host in ready if host.hello} | {connbench.__version__}
         if len(versions) > 1:
             text = f"the versions of connbench differ, here or there: {listed(sorted(versions))}"
@@ -675,6 +678,9 @@ class Controller:
         host.is_open = False
         if host.state is State.ENDING:
             self._change(host, State.DONE if self._has_answered(host) else State.FAILED)
+        elif host.cut_off_at and not host.is_over:
+            fault = RunFault(f"it sent more than {host.cut_off_at >> 10:,} KiB", "see what it prints to every shell")
+            self._fail(host, fault)
         elif not host.is_over:
             self._fail(host, why_lost(self._request.hosts, host))
         self._step()
@@ -882,6 +888,7 @@ class _Agent(_OfHost):
 
     def ev_close(self, worker: Any, timedout: bool) -> None:  # noqa: ANN401, ARG002  # as above
         self._host.exit_code = self.exit_code
+        self._host.cut_off_at = max((limit for _, limit in self.too_long), default=0)
         self._controller.take_end(self._host)
 
 
