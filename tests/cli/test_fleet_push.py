@@ -15,6 +15,7 @@ import pytest
 
 from connbench.errors import ExitCode
 from connbench.fleet.archive import BOOTSTRAP, make_archive
+from connbench.model import Namespace
 from connbench.results.fleet_file import Fleet
 from connbench.results.input_file import parse_result, read_any
 from connbench.results.result import Result
@@ -35,10 +36,10 @@ def bare(tmp_path: Path) -> Path:
     return python
 
 
-def pushed(python: Path, archive: bytes, *words: str) -> subprocess.Popen[bytes]:
-    """What a host runs, with the archive on its stdin."""
+def pushed(python: Path, archive: bytes, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    """What a host runs, with the archive on its stdin; `within` is what starts it."""
     process = subprocess.Popen(
-        [python, "-I", "-c", BOOTSTRAP, str(len(archive)), *words],
+        [*within, python, "-I", "-c", BOOTSTRAP, str(len(archive)), *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -100,6 +101,16 @@ def test_each_kind_of_run_needs_no_library(bare: Path, options: tuple[str, ...])
     assert not result.is_partial
     assert result.plan
     assert all(len(one.samples) for rounds in result.rounds.values() for one in rounds)
+
+
+def test_an_ordinary_user_needs_no_more(bare: Path) -> None:
+    """Engine processes import the archive from within a user namespace, which may not look into that of the agent."""
+    within = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+    if subprocess.run([*within, "unshare", "--user", "--net", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("user namespaces are denied here")
+    result = measured_by(pushed(bare, make_archive(), "agent", within=within), *SMALL)
+    assert result.plan
+    assert result.plan.namespace is Namespace.USER
 
 
 def test_loop_of_another_architecture_is_done_without(bare: Path) -> None:

@@ -25,6 +25,10 @@ TICK_MS = 200
 """Time between two calls of `on_tick`, in ms: to draw a progress bar more often would disturb the measurement."""
 
 
+ARCHIVE = "CONNBENCH_ARCHIVE"
+"""The environment variable of an agent that was pushed: the descriptor of its archive, which an engine imports, too."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """How a round ended.
@@ -97,7 +101,7 @@ def _start(descriptor: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                pass_fds=[descriptor],
+                pass_fds=[descriptor, *_archive()],
                 process_group=0,  # Ctrl-C then reaches this process only, which sets the stop flag
             )
     except (PermissionError, FileNotFoundError) as error:
@@ -110,6 +114,12 @@ def _start(descriptor: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         raise EnvironmentFault(
             f"the engine process cannot start: {error.strerror}", advice_for_errno(error.errno)
         ) from error
+
+
+def _archive() -> list[int]:
+    """The descriptor of the archive in memory from which this process imports connbench; none if it is installed."""
+    found = os.environ.get(ARCHIVE, "")
+    return [int(found)] if found.isdecimal() else []
 
 
 def _follow(

@@ -1,8 +1,8 @@
 """What `--push` sends to a host that has Python and nothing else: connbench's agent in an archive that Python imports.
 
 The archive is never a file over there. `BOOTSTRAP`, which is the command that Python gets, takes it from stdin into
-memory, and becomes the agent; engine processes import it from /proc/PID/fd/N of the agent. It ends with the agent,
-however that ends, so nothing can stay behind. It carries the agent's part of connbench, click and pyroute2, which are
+memory, and becomes the agent; engine processes inherit it. It ends with them, however they end, so nothing can stay
+behind. It carries the agent's part of connbench, click and pyroute2, which are
 of Python alone, and the loop in C, which a host of another architecture does without.
 """
 
@@ -44,7 +44,8 @@ while left:
     if not piece:
         sys.exit("connbench: stdin has ended within the archive")
     left -= os.write(archive, piece)
-os.environ["PYTHONPATH"] = "/proc/%d/fd/%d" % (os.getpid(), archive)
+os.environ["PYTHONPATH"] = "/proc/self/fd/%d" % archive
+os.environ["CONNBENCH_ARCHIVE"] = str(archive)
 os.execv(sys.executable, [sys.executable, "-P", "-m", "connbench"] + sys.argv[2:])
 """
 """Reads an archive of so many bytes as its first argument says, and runs connbench from it with the others."""

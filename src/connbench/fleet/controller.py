@@ -825,8 +825,10 @@ def why_lost(hosts: Hosts, host: Host) -> ConnbenchError:
     if code in {NOT_FOUND, NOT_EXECUTABLE} or "No module named" in all_words:
         lacking = "Python" if hosts.archive else "connbench"
         return EnvironmentFault(f"it has no {lacking}: {words or f'exit code {code}'}", how_to_install(hosts))
-    if "no command 'agent'" in all_words or "needs Python 3.11" in all_words or "Unknown option: -P" in all_words:
-        return EnvironmentFault(f"its connbench or its Python is too old: {words}", how_to_install(hosts))
+    is_old = any(said in all_words for said in ("no command 'agent'", "needs Python 3.11", "nknown option"))
+    if is_old:
+        which = "its Python" if hosts.archive else "its connbench or its Python"
+        return EnvironmentFault(f"{which} is too old: {words.removeprefix('connbench: ')}", how_to_install(hosts))
     return EnvironmentFault(f"no agent began there: {words or f'exit code {code}'}", how_to_install(hosts))
 
 
