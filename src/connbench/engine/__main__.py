@@ -125,7 +125,7 @@ def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine
     gc.disable()  # a collection in a worker copies the pages of all objects that it looks at
     reports = []
     for phase in plan.strategy.phases:
-        report, is_complete = _run_phase(scheduler, plan.in_phase(phase.phase), own_network, begun)
+        report, is_complete = _run_phase(scheduler, plan, phase.phase, own_network, begun)
         reports.append(report)
         send("measured", report=asdict(report))  # in case the next phase kills this process
         if not is_complete:
@@ -134,17 +134,17 @@ def _measure(scheduler: Scheduler, plan: RoundPlan, own_network: Network, engine
 
 
 def _run_phase(
-    scheduler: Scheduler, plan: RoundPlan, own_network: Network, begun: RoundReport
+    scheduler: Scheduler, plan: RoundPlan, phase: Phase, own_network: Network, begun: RoundReport
 ) -> tuple[RoundReport, bool]:
-    """Run the phase of the plan's strategy, and return its report, and whether the phase ran to its end."""
+    """Run a phase of the round, and return its report, and whether the phase ran to its end."""
     before, (stolen_before, ticks_before) = own_network.read_counters(), counters.read_cpu_ticks()
     held, established, is_complete = 0, 0, True
     try:
         at_ns = 0
-        if plan.strategy.phase is not Phase.CHURN:
+        if phase is not Phase.CHURN:
             scheduler.start_first()
             at_ns = _start(plan, scheduler.stop)
-        scheduler.run(plan.strategy.phase, at_ns)
+        scheduler.run(phase, at_ns)
     except ConnbenchError as fault:
         is_complete = False
         _send_failed(fault)
