@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,15 +26,27 @@ from run_connbench import COMMAND, HANG_S, wait_until
 SMALL = ("--strategy", "range,window", "-n", "300", "--port-range", "40000-40999", "--rounds", "2")
 
 
-@pytest.fixture
-def bare(tmp_path: Path) -> Path:
-    """A Python that has no library at all, connbench neither, in a folder that hosts share with the test."""
-    folder = tmp_path / "bare"
+@pytest.fixture(scope="module")
+def archive() -> bytes:
+    """What is sent to a host."""
+    return make_archive()
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has no library at all, connbench neither."""
+    folder = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     for library in ("connbench", "click", "numpy"):
         assert subprocess.run([python, "-c", f"import {library}"], check=False, capture_output=True).returncode
     return python
+
+
+@pytest.fixture
+def bare_there(bare: Path, tmp_path: Path) -> Path:
+    """The same in a folder that the hosts of a test have."""
+    return shutil.copytree(bare.parents[1], tmp_path / "bare", symlinks=True) / "bin" / "python"
 
 
 def pushed(python: Path, archive: bytes, *words: str, within: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
@@ -91,31 +104,29 @@ def measured_by(agent: subprocess.Popen[bytes], *options: str) -> Result:
         ("--protocol", "udp", "-n", "50", "--loop", "python"),
         ("--in-flight", "4", "-n", "50", "--link", "veth"),
         ("--link", "nat", "--clients", "2", "-n", "50", "--listener", "accept"),
-        ("-n", "50", "--sysctl", "net.ipv4.tcp_tw_reuse=1", "--strategy", "early,sequential,random"),
     ],
     ids=lambda options: options[1],
 )
-def test_each_kind_of_run_needs_no_library(bare: Path, options: tuple[str, ...]) -> None:
+def test_each_kind_of_run_needs_no_library(bare: Path, archive: bytes, options: tuple[str, ...]) -> None:
     """Whatever a run imports, at its begin or in its midst, is in the archive."""
-    result = measured_by(pushed(bare, make_archive(), "agent"), "--port-range", "40000-40199", *options)
+    result = measured_by(pushed(bare, archive, "agent"), "--port-range", "40000-40199", *options)
     assert not result.is_partial
     assert result.plan
     assert all(len(one.samples) for rounds in result.rounds.values() for one in rounds)
 
 
-def test_an_ordinary_user_needs_no_more(bare: Path) -> None:
+def test_an_ordinary_user_needs_no_more(bare: Path, archive: bytes) -> None:
     """Engine processes import the archive from within a user namespace, which may not look into that of the agent."""
     within = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
     if subprocess.run([*within, "unshare", "--user", "--net", "true"], capture_output=True, check=False).returncode:
         pytest.skip("user namespaces are denied here")
-    result = measured_by(pushed(bare, make_archive(), "agent", within=within), *SMALL)
+    result = measured_by(pushed(bare, archive, "agent", within=within), *SMALL)
     assert result.plan
     assert result.plan.namespace is Namespace.USER
 
 
-def test_loop_of_another_architecture_is_done_without(bare: Path) -> None:
+def test_loop_of_another_architecture_is_done_without(bare: Path, archive: bytes) -> None:
     """The loop in C is in the archive, and is used; where the dynamic linker refuses it, that in Python is."""
-    archive = make_archive()
     result = measured_by(pushed(bare, archive, "agent"), *SMALL)
     assert result.plan
     assert result.plan.loop == "c"
@@ -137,12 +148,12 @@ def test_archive_that_ends_early_is_no_agent(bare: Path) -> None:
     assert process.stderr == b"connbench: stdin has ended within the archive\n"
 
 
-def test_hosts_with_python_alone_measure(bare: Path, tmp_path: Path) -> None:
+def test_hosts_with_python_alone_measure(bare_there: Path, tmp_path: Path) -> None:
     """Over each namespace: all attempts, nothing left after the run; a host without such a Python is named."""
     file = tmp_path / "fleet.json.gz"
     with fleet_of(tmp_path, clients=2) as hosts:
         there = ("fleet", "run", "-w", "c[1-2]", "--via", "netns", "--push")
-        finished = hosts.connbench(*there, "--python", str(bare), "-q", "-o", str(file), "--", *SMALL)
+        finished = hosts.connbench(*there, "--python", str(bare_there), "-q", "-o", str(file), "--", *SMALL)
         assert finished.returncode in {ExitCode.OK, ExitCode.UNSOUND}, finished.stderr
         assert hosts.left() == []
         fleet = read_any(file)
@@ -157,11 +168,11 @@ def test_hosts_with_python_alone_measure(bare: Path, tmp_path: Path) -> None:
         hosts.until_nothing_is_left()
 
 
-def test_archive_goes_over_ssh(bare: Path, tmp_path: Path) -> None:
+def test_archive_goes_over_ssh(bare_there: Path, tmp_path: Path) -> None:
     """The shell over there gets the bootstrap whole, ssh the archive; a check and a run leave nothing there."""
     file = tmp_path / "fleet.json"
     with fleet_of(tmp_path, clients=2, ssh=True) as hosts:
-        there = ("-w", "c[1-2]", "--push", "--python", str(bare))
+        there = ("-w", "c[1-2]", "--push", "--python", str(bare_there))
         checked = hosts.connbench("fleet", "check", *there, "--format", "json")
         assert [one["fault"] for one in json.loads(checked.stdout)["hosts"]] == [None, None]
         assert [one["hostname"] for one in json.loads(checked.stdout)["hosts"]] == ["c1", "c2"]
@@ -173,11 +184,11 @@ def test_archive_goes_over_ssh(bare: Path, tmp_path: Path) -> None:
         hosts.until_nothing_is_left()
 
 
-def test_nothing_stays_after_the_controller_is_killed(bare: Path, tmp_path: Path) -> None:
+def test_nothing_stays_after_the_controller_is_killed(bare_there: Path, tmp_path: Path) -> None:
     """By SIGKILL, in the midst of a run: agents end by themselves, and with them the archive and all connections."""
     long = ("--strategy", "range", "--port-range", "40000-40099", "--fill", "50%", "--churn", "1e6", "--churn-rate")
     with fleet_of(tmp_path, clients=2) as hosts:
-        there = ("fleet", "run", "-w", "c[1-2]", "--via", "netns", "--push", "--python", str(bare))
+        there = ("fleet", "run", "-w", "c[1-2]", "--via", "netns", "--push", "--python", str(bare_there))
         with hosts.started(COMMAND, *there, "--", *long, "100/s") as controller:
             wait_until(lambda: all(len(hosts.agents(host)) for host in hosts.clients), "agents run")
             wait_until(lambda: "connbench.engine" in " ".join(hosts.processes().values()), "a round has begun")
