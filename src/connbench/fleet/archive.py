@@ -16,12 +16,15 @@ from pathlib import Path
 
 import connbench
 
-PACKAGES = ("commands", "engine", "host", "linux", "model", "planner")
+PACKAGES = ("engine", "host", "linux", "model", "planner")
 """Folders of connbench that the agent needs whole; of the others below it needs some modules, and no numpy."""
 
 MODULES = (
     *("__init__", "__main__", "draws", "errors", "findings", "interrupts", "kernel_release", "path_conditions"),
     *("rounds", "safe_text", "samples", "strategies", "thresholds", "units", "wording"),
+    *("commands/__init__", "commands/answers", "commands/doctor", "commands/gates", "commands/messages"),
+    *("commands/options", "commands/progress", "commands/reports", "commands/result_writer", "commands/run"),
+    *("commands/sections", "commands/values"),
     *("fleet/__init__", "fleet/agent", "fleet/command", "fleet/protocol"),
     *("report/__init__", "report/formats", "report/libraries"),
     *("results/__init__", "results/output_file", "results/plain_document"),
