@@ -169,6 +169,14 @@ MOMENTS = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 HOSTS = st.lists(st.tuples(MOMENTS, st.integers(0, 20_000), st.booleans()), min_size=1, max_size=5)
 
 
+def test_round_whose_engine_was_killed_says_nothing_and_has_no_finding_of_its_own() -> None:
+    """The other rounds have the figures of all hosts."""
+    killed = Round(2, calls(2), fault=RunFault("the engine process was killed by SIGKILL"))
+    found = together(host("a", begun(calls(2)), begun(calls(2), number=2)), host("b", begun(calls(2)), killed))
+    assert CLOCK_OFFSET not in {f.code for f in found.findings}
+    assert in_all(found).rounds == 1
+
+
 def made(drawn: Sequence[tuple[list[int], int, bool]]) -> list[HostRecord]:
     """Hosts by the lengths of their attempts in 100 us, when they began in us, and whether every third one failed."""
     hosts = []

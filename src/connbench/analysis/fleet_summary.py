@@ -444,7 +444,7 @@ def _of_hosts(fleet: Fleet) -> Iterator[Finding]:
 
 def _of_clock(host: HostRecord) -> Iterator[Finding]:
     rounds = [r for some in host.result.rounds.values() for r in some] if host.result else []
-    if not all(r.report.epoch_us for r in rounds):
+    if not all(r.report.epoch_us or r.fault for r in rounds):  # an engine that was killed has reported nothing
         yield Finding(
             CLOCK_OFFSET,
             Severity.WARNING,

@@ -168,7 +168,7 @@ class Host:
         is_stopped: Whether it was told to stop.
         copied: Descriptor of a file without a name that has its result; None without one.
         offset_ns: Its clock minus this machine's, in ns.
-        error_ns: The largest error of that, in ns.
+        error_ns: The largest error of its offsets, in ns.
         offsets_us: The offset before each turn, in us.
     """
 
@@ -554,7 +554,7 @@ class Controller:
     def _take_clock(self, host: Host) -> None:
         assert host.clock is not None  # noqa: S101  # a pong came for each ping
         trip, host.offset_ns = host.clock
-        host.error_ns = (trip + 1) // 2
+        host.error_ns = max(host.error_ns, (trip + 1) // 2)
         if self._request.together:
             host.offsets_us.append(host.offset_ns / NS_PER_US)
 

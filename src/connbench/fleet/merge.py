@@ -107,7 +107,7 @@ def _check(part: _Part, *, is_together: bool) -> None:
         raise UsageError(
             f"{part.file} {error}, and a fleet file has runs", "print such files with connbench report A B"
         ) from error
-    if is_together and not all(one.report.epoch_us for rounds in result.rounds.values() for one in rounds):
+    if is_together and not all(one.report.epoch_us or one.fault for rounds in result.rounds.values() for one in rounds):
         raise UsageError(
             f"--together needs the time at which each round began, and {part.file} does not have it",
             "leave out --together, or merge JSON files that this version of connbench wrote",

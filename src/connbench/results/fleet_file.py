@@ -65,7 +65,7 @@ class HostRecord:
         fault: Why it has no result, or a part; None if it came to its end.
         left_out: Whether it has no result and was allowed to have none.
         offset_us: Its clock minus that of the machine that ran `connbench fleet`, in us; None if that is not known.
-        error_us: The largest error of that offset, in us.
+        error_us: The largest error of that offset, and of those of all turns, in us.
         offsets_us: The offset before each turn, of hosts that measured together.
     """
 
