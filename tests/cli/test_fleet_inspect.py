@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from connbench.errors import ExitCode
@@ -74,6 +75,9 @@ def test_fullest_path_of_all_hosts_comes_first(tmp_path: Path) -> None:
             }
             assert samples["connbench_inspect_used_ratio", "c2"] == CONNECTIONS / len(PORTS)
             assert [samples["connbench_inspect_up", host] for host in found] == [1, 1, 1, 0]
+            openmetrics = hosts.connbench(*everywhere, "--format", "openmetrics").stdout
+            parsed = parse_openmetrics(openmetrics)  # type: ignore[no-untyped-call]  # it has no types
+            assert [one.name for one in parsed] == [one.name for one in text_string_to_metric_families(metrics)]
             markdown = hosts.connbench(*everywhere, "--format", "markdown", "--", "--process").stdout
             assert f"| 10.77.0.12 -&gt; {hosts.target}:8080 |" in markdown
         hosts.until_nothing_is_left()

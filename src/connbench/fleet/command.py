@@ -345,6 +345,7 @@ INSPECT_FORMATS = {
     "csv": Format("connbench.fleet.inspections_report", "csv", is_document=True),
     "markdown": Format("connbench.fleet.inspections_report", "markdown"),
     "prometheus": Format("connbench.fleet.inspections_report", "prometheus", is_document=True),
+    "openmetrics": Format("connbench.fleet.inspections_report", "openmetrics", is_document=True),
 }
 """Of the inspections of a fleet."""
 

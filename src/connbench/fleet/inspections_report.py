@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connbench.fleet.hosts import by_hosts, folded
 from connbench.fleet.inspections import FleetInspection, HostInspection
@@ -20,6 +20,10 @@ from connbench.results.inspection_file import InspectionRecord
 from connbench.results.json_file import FaultRecord
 from connbench.safe_text import printable
 from connbench.units import count, counted
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
 SCHEMA = 1
 """Version of the JSON document; raised when a key changes its name or meaning."""
@@ -104,30 +108,46 @@ def csv(fleet: FleetInspection) -> str:
 
 def prometheus(fleet: FleetInspection) -> str:
     """The metrics of `inspect` in Prometheus's text format, with a label `host`; the totals of a host are sums."""
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.metrics_core import Metric
-    from prometheus_client.registry import Collector
+    from prometheus_client import generate_latest
 
-    class _Metrics(Collector):
+    return generate_latest(_registered(fleet)).decode()
+
+
+def openmetrics(fleet: FleetInspection) -> str:
+    """The same metrics in OpenMetrics 1.0."""
+    from prometheus_client.openmetrics import exposition
+
+    text: bytes = exposition.generate_latest(_registered(fleet))  # type: ignore[no-untyped-call]  # it has no types
+    return text.decode()
+
+
+def _registered(fleet: FleetInspection) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry
+
+    class Metrics:
         def collect(self) -> Iterator[Metric]:
-            up = gauge("up", "Whether the host has answered.", HOST)
-            sockets = gauge("host_sockets", "All sockets of a host that were read.", HOST)
-            paths = gauge("host_paths", "Paths of a host that have connections.", HOST)
-            findings = gauge("findings", "Findings of the inspection.", HOST, "code", "severity")
-            for one in fleet.hosts:
-                up.add_metric([one.host], one.inspection is not None)
-            for host, inspection in fleet.answered:
-                sockets.add_metric([host], inspection.sockets)
-                paths.add_metric([host], inspection.paths)
-                for (code, severity), number in _kinds(inspection).items():
-                    findings.add_metric([host, code, severity], number)
-            yield from (up, sockets, paths)
-            yield from path_metrics(fleet.rows, has_hosts=True)
-            yield findings
+            yield from _metrics(fleet)
 
     registry = CollectorRegistry()
-    registry.register(_Metrics())
-    return generate_latest(registry).decode()
+    registry.register(Metrics())
+    return registry
+
+
+def _metrics(fleet: FleetInspection) -> Iterator[Metric]:
+    up = gauge("up", "Whether the host has answered.", HOST)
+    sockets = gauge("host_sockets", "All sockets of a host that were read.", HOST)
+    paths = gauge("host_paths", "Paths of a host that have connections.", HOST)
+    findings = gauge("findings", "Findings of the inspection.", HOST, "code", "severity")
+    for one in fleet.hosts:
+        up.add_metric([one.host], one.inspection is not None)
+    for host, inspection in fleet.answered:
+        sockets.add_metric([host], inspection.sockets)
+        paths.add_metric([host], inspection.paths)
+        for (code, severity), number in _kinds(inspection).items():
+            findings.add_metric([host, code, severity], number)
+    yield from (up, sockets, paths)
+    yield from path_metrics(fleet.rows, has_hosts=True)
+    yield findings
 
 
 def _kinds(inspection: InspectionRecord) -> Counter[tuple[str, str]]:
