@@ -15,6 +15,7 @@ mkdir "$results"
 # The first turn begins in 30 seconds; each further one a minute after the one before.
 start=@$(($(date +%s) + 30))
 srun sh -c 'results=$1; shift; exec connbench run "$@" -q -o "$results/$SLURMD_NODENAME.json.gz"' \
-    sh "$results" "$@" --start-at "$start" --start-every 60s
+    sh "$results" "$@" --start-at "$start" --start-every 60s ||
+    echo "a node's measurement is not sound, or not all of it is there: see above" >&2
 
 connbench fleet merge "$results"/*.json.gz -o "$results/fleet.json.gz"

@@ -147,7 +147,7 @@ def test_job_gives_each_pod_a_name_and_a_node() -> None:
     spec = job()["spec"]
     pod = spec["template"]["spec"]
     assert spec["completions"] == spec["parallelism"] > 1
-    assert (spec["completionMode"], spec["backoffLimit"], pod["restartPolicy"]) == ("Indexed", 0, "Never")
+    assert (spec["completionMode"], spec["backoffLimitPerIndex"], pod["restartPolicy"]) == ("Indexed", 0, "Never")
     [apart] = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert apart["labelSelector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
     assert pod["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
