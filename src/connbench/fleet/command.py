@@ -285,16 +285,19 @@ MOST_FAULTS = 5
 
 
 def _of_hosts(faults: Sequence[tuple[str, ConnbenchError]]) -> list[ConnbenchError]:
-    """The faults of hosts, each with the names of the hosts that have it; that of the first host comes last."""
+    """The faults of hosts, each with the names of the hosts that have it; that of the first host comes last.
+
+    What to do about it is said of the first of them: it may have the host's name in it.
+    """
     from connbench.fleet.controller import names_of
 
-    by_fault: dict[tuple[type[ConnbenchError], str, str], list[str]] = {}
+    by_fault: dict[tuple[type[ConnbenchError], str], tuple[str, list[str]]] = {}
     for name, fault in faults:
         kind = RunFault if isinstance(fault, Interrupted) else type(fault)
-        by_fault.setdefault((kind, fault.message, fault.hint), []).append(name)
+        by_fault.setdefault((kind, fault.message), (fault.hint, []))[1].append(name)
     shown = list(by_fault.items())[:MOST_FAULTS]
-    named = [kind(f"{names_of(names)}: {message}", hint) for (kind, message, hint), names in shown]
-    rest = len(faults) - sum(len(names) for _, names in shown)
+    named = [kind(f"{names_of(names)}: {message}", hint) for (kind, message), (hint, names) in shown]
+    rest = len(faults) - sum(len(names) for _, (_, names) in shown)
     more = (
         [RunFault(f"{rest} more hosts failed, each in its own way", "connbench fleet check shows them")] if rest else []
     )
