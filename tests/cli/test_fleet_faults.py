@@ -407,6 +407,7 @@ BEFORE: dict[str, tuple[str, str]] = {
     "another protocol": ("say('hello', protocol=2)", "whose agent speaks protocol 2"),
     "an older version": ("sys.exit(\"connbench: there is no command 'agent'\")", "is too old"),
     "garbage": ("say('hello'); print('x' * 100); sys.stdin.read()", "sent what is no message"),
+    "a long release": ("say('hello', kernel='6' * 65); sys.stdin.read()", "length <= 64"),
     "a long line": ("say('hello'); print('x' * 100_000); sys.stdin.read()", "sent a line of 100,000 bytes"),
     "a line without an end": ("say('hello'); print('x' * 10**8, end=''); sys.stdin.read()", "65,536"),
     "a shell that never stops": ("[print('welcome') for _ in range(10**6)]", "its shell prints no end of lines"),

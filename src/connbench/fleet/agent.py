@@ -192,7 +192,7 @@ class Agent:
                 connbench.__version__,
                 platform.python_version(),
                 os.uname().release,
-                os.uname().nodename[:LONGEST_TEXT],
+                os.uname().nodename,
                 os.getpid(),
             )
         )

@@ -53,6 +53,8 @@ Instant = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 SHORT = Meta(max_length=LONGEST_TEXT)
 Text = Annotated[str, SHORT]
+Version = Annotated[str, Meta(max_length=64)]
+"""A release or a name, as uname(2) limits them too: it is a cell of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,10 @@ class Hello:
     """
 
     protocol: Natural
-    connbench: Text
-    python: Text
-    kernel: Text
-    hostname: Text
+    connbench: Version
+    python: Version
+    kernel: Version
+    hostname: Version
     pid: Annotated[int, Meta(ge=1, le=2**31)]
 
 
