@@ -16,6 +16,7 @@ import venv
 from pathlib import Path
 
 import connbench
+from manpages import PLACES
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
@@ -51,9 +52,9 @@ def try_out(package: Path) -> None:
         said = _do(command, "--version", cwd=folder)
         if said.strip() != f"connbench {connbench.__version__}":
             raise SystemExit(f"{package.name} installs {said.strip()}, and this checkout is {connbench.__version__}")
-        page = environment / "share" / "man" / "man1" / "connbench.1"
-        if not page.is_file():
-            raise SystemExit(f"{package.name} installs no man page: {page} is missing")
+        for place in ("man/man1/connbench.1", *PLACES.values()):
+            if not (environment / "share" / place).is_file():
+                raise SystemExit(f"{package.name} installs no share/{place}")
         report = _do(command, *RUN, cwd=folder)
         print(f"{package.name}: connbench {' '.join(RUN)}\n{report[report.rindex('verdict:') :]}", flush=True)
 
