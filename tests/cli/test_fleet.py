@@ -91,6 +91,13 @@ def test_together_each_round_is_a_barrier(hosts: Hosts) -> None:
     assert re.search(r"^all hosts ", finished.stdout, re.MULTILINE)
 
 
+def test_csv_that_lacks_the_clock_is_said_before_anything_is_measured(hosts: Hosts) -> None:
+    """So that Ctrl-C and another name cost nothing."""
+    finished = hosts.connbench("fleet", "run", "-w", "nowhere", *NETNS, "--together", "-o", "r.csv", "--", *SMALL)
+    assert finished.returncode == ExitCode.ENVIRONMENT
+    assert "a .csv file does not say that the hosts measured at the same time" in finished.stderr
+
+
 def turns_of(fleet: Fleet) -> list[list[tuple[float, float]]]:
     """When each host began and ended each turn, by this machine's clock in us, in the order of the turns."""
     by_turn: dict[tuple[str, int], list[tuple[float, float]]] = {}

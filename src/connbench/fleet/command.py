@@ -27,7 +27,6 @@ from connbench.commands.options import (
     fail_if_option,
     force_option,
     format_option,
-    output_option,
     page_option,
     quiet_option,
 )
@@ -104,8 +103,7 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
     form = format_of_result(output)
     file = reserve(output, force=force)
     fleet, messages = merge_results([read_any(one) for one in files], is_together=together)
-    if form != "json" and fleet.is_together:
-        messages.append(f"a .{form} file does not say that the hosts measured at the same time: a .json.gz does")
+    messages += _lacking(form, fleet.is_together)
     if not quiet:
         for message in messages:
             print_message(message)
@@ -120,6 +118,13 @@ def merge(files: tuple[Path, ...], output: Path | None, *, together: bool, force
         hosts = f"{len(fleet.hosts)} host{'s' * (len(fleet.hosts) > 1)}"
         print_written(f"wrote {file.shown}, {hosts}")
     return exit_code(failures, is_invalid=False)
+
+
+def _lacking(form: str | None, is_together: bool) -> list[str]:
+    """What a file of this form lacks of a fleet."""
+    if form in {None, "json"} or not is_together:
+        return []
+    return [f"a .{form} file does not say that the hosts measured at the same time: a .json.gz does"]
 
 
 hosts_option = option(
@@ -198,7 +203,14 @@ Try:
     show_default=True,
     help="Measure without up to K hosts that are not ready.",
 )
-@output_option
+@option(
+    Section.OUTPUT,
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="Save what all hosts measured to FILE (.json, .json.gz, .csv or .parquet) at the end.",
+)
 @page_option
 @format_option(tuple(FLEET_FORMATS))
 @fail_if_option()
@@ -246,6 +258,8 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     check(request)
     form = format_of_result(output) if output else None
     file = reserve(output, force=force) if output else None
+    for message in _lacking(form, together) if not quiet else ():
+        print_message(message)
     page_file = check_page(page, force=force) if page else None
 
     watcher = watcher_of(quiet=quiet, is_terminal=sys.stderr.isatty())
