@@ -140,7 +140,7 @@ def test_apart_in_waves(hosts: Hosts) -> None:
     ("words", "said"),
     [
         (("-w", "c[1-3]", "--together", "--fanout", "2"), "--fanout 2 with --together and 3 hosts would never begin"),
-        (("-w", "@nogroup"), "@nogroup"),
+        (("-w", "@nogroup"), "nodeset --list"),
         (("-w", "c[1-"), "is no host set"),
         (("-w", "root@c1"), "has a user's name in it"),
         (("-w", ""), "no host"),

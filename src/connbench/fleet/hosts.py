@@ -120,7 +120,8 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     if any("@" in name for name in names):  # scp takes such a name for one of a host
         raise UsageError(f"{text!r} has a user's name in it", "give the host that User in ~/.ssh/config")
     if not names:
-        raise UsageError(f"{text!r} names no host", "write names as in 'web[1-8],db1'")
+        of_group = "`nodeset --list` lists the groups that ClusterShell knows"
+        raise UsageError(f"{text!r} names no host", of_group if "@" in text else "write names as in 'web[1-8],db1'")
     return names
 
 
