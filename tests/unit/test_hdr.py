@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from connbench.report.hdr import DIGITS, HIGHEST_NS, hgrm, hlog
 from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.result import Origin, Result, Round
 from factories import BIND, PLAIN, result_of, round_of, samples_of
-from run_connbench import in_process
+from run_connbench import HANG_S, in_process
 
 SPREAD = np.geomspace(5_000, 5_000_000, 400).astype(int).tolist()
 CLOSE = 10**-DIGITS
@@ -51,7 +53,24 @@ def test_distribution_has_the_summarys_percentiles() -> None:
     for value, share, *_ in rows:
         assert float(value) == pytest.approx(np.percentile(SPREAD, 100 * float(share)), rel=0.04)  # two are 2 % apart
     assert rows[-1][2] == "800"
-    assert "#[Mean" in hgrm(result)
+
+
+HDR_PLOT = """
+import sys, types
+sys.modules["pkg_resources"] = types.ModuleType("pkg_resources")  # which setuptools 82 no longer has
+from hdr_plot.hdr_plot import main
+main()
+"""
+
+
+def test_hdr_plot_draws_the_distribution(tmp_path: Path) -> None:
+    """It takes the rows, and from the two lines behind them mean, maximum and count, by the words that wrk2 prints."""
+    source, picture = tmp_path / "x.hgrm", tmp_path / "x.png"
+    source.write_text(hgrm(result_of({PLAIN: [a_round()]})), encoding="utf-8")
+    command = [sys.executable, "-W", "ignore", "-c", HDR_PLOT, "--noversion", "--units", "ns", "--output", str(picture)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False, timeout=HANG_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_one_histogram_is_of_one_strategy(tmp_path: Path) -> None:

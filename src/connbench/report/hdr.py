@@ -57,7 +57,7 @@ def hgrm(result: Result) -> str:
     text = io.BytesIO()
     values = np.concatenate([s.samples.latency_ns for s in result.strategies] or [np.empty(0)])
     _histogram(values).output_percentile_distribution(text, 1)
-    return text.getvalue().decode()
+    return text.getvalue().decode().replace("TotalCount     =", "Total count    =")  # as wrk2, and as hdr-plot wants it
 
 
 def hlog(result: Result | Fleet) -> str:
