@@ -220,15 +220,19 @@ def test_openmetrics_has_the_same_samples() -> None:
 
 
 def test_openmetrics_of_hosts_has_the_time_of_each() -> None:
-    """Each family once, with a label for the host; and the samples of all hosts together have no time."""
+    """Each family once, with a label for the host; what is of all hosts has the time of the last run."""
     times = {"a": "2026-11-29T08:00:00+00:00", "b": "2026-11-29T08:01:00+00:00"}
     hosts = [
         HostRecord(name, replace(RESULT, name=name, environment=RESULT.environment | {"time": time}), None)
         for name, time in times.items()
     ]
-    [family] = [
-        one for one in as_openmetrics(fleet_openmetrics(Fleet(tuple(hosts)))) if one.name == "connbench_total_seconds"
-    ]
+    families = {one.name: one for one in as_openmetrics(fleet_openmetrics(Fleet(tuple(hosts))))}
+    assert {float(sample.timestamp or 0) for one in families.values() for sample in one.samples} == {
+        1795939200,
+        1795939260,
+    }
+    assert {float(sample.timestamp or 0) for sample in families["connbench_fleet_measured"].samples} == {1795939260}
+    family = families["connbench_total_seconds"]
     assert family.unit == "seconds"
     found = {(sample.labels["host"], float(sample.timestamp or 0)) for sample in family.samples}
     assert found == {("a", 1795939200.0), ("b", 1795939260.0)}

@@ -57,7 +57,10 @@ def fleet_prometheus(fleet: Fleet) -> str:
 
 
 def fleet_openmetrics(fleet: Fleet) -> str:
-    """The same in OpenMetrics; each sample has the time of its host's run."""
+    """The same in OpenMetrics; each sample has the time of its host's run, those of all hosts that of the last run.
+
+    promtool takes no file in which a sample lacks its time.
+    """
     return _exposed(_FleetCollector(fleet), is_openmetrics=True)
 
 
@@ -81,6 +84,13 @@ def _time_of(result: Result) -> float | None:
         return None
 
 
+def _timed(metric: Metric, time: float | None) -> Metric:
+    """The metric, its samples with this time if there is one."""
+    if time is not None:
+        metric.samples = [sample._replace(timestamp=time) for sample in metric.samples]
+    return metric
+
+
 class _FleetCollector:
     """The metrics of several hosts: each metric once, with the samples of every host."""
 
@@ -100,7 +110,9 @@ class _FleetCollector:
                 for sample in of_host.samples:
                     metric.samples.append(sample._replace(labels={"host": result.name, **sample.labels}))
         yield from metrics.values()
-        yield from _in_all(self.fleet)
+        times = [time for result in self.fleet.results if (time := _time_of(result)) is not None]
+        for metric in _in_all(self.fleet):
+            yield _timed(metric, max(times, default=None) if self.has_times else None)
 
 
 def _in_all(fleet: Fleet) -> Iterator[Metric]:
@@ -131,9 +143,7 @@ class _Collector:
         """Yield every metric, its samples in the order of the strategies."""
         time = _time_of(self.result) if self.has_times else None
         for metric in self._metrics():
-            if time is not None:
-                metric.samples = [sample._replace(timestamp=time) for sample in metric.samples]
-            yield metric
+            yield _timed(metric, time)
 
     def _metrics(self) -> Iterator[Metric]:
         named = self.result.labelled
