@@ -415,6 +415,7 @@ BEFORE: dict[str, tuple[str, str]] = {
         "say('hello'); [print('x' * 1000, file=sys.stderr) for _ in range(10**5)]; sys.stdin.read()",
         "it sent more than 64 KiB",
     ),
+    "a result of nothing": ("say('hello'); hear('plan'); say('ready'); done(b'{}')", "'done' while it was ready"),
     "the wrong order": ("say('ready'); sys.stdin.read()", "'ready' while it was connecting"),
     "a deep document": ("say('hello'); print('[' * 60_000); sys.stdin.read()", "sent what is no message"),
     "escapes": (
@@ -499,6 +500,35 @@ def test_hosts_that_would_measure_different_things(many: Hosts) -> None:
     finished = many.connbench(*command)
     assert (finished.returncode, finished.stdout) == (ExitCode.USAGE, "")
     assert "c1 and c2 would not measure the same strategies" in finished.stderr
+
+
+SETS_UP = """
+say('hello'); hear('plan'); say('ready')
+while not os.path.exists('set-up'): time.sleep(0.01)
+{end}
+"""
+"""An agent that fails once all are ready, before the first turn of hosts that begin together."""
+
+
+@pytest.mark.parametrize("end", ["sys.exit(3)", "say('done', descriptor=None, size=0, fault=RED); hear('end')"])
+def test_a_host_that_fails_before_the_first_turn_of_all(hosts: Hosts, end: str) -> None:
+    """Nothing is measured, unless it may be missing."""
+    words = ("fleet", "run", "-w", ALL, *NETNS, *hostile(hosts, [SETS_UP.format(end=end)]), "--together")
+    for allowed, codes in (("0", {ExitCode.ENVIRONMENT}), ("1", GOOD)):
+        options = ("--allow-missing", allowed, "-o", "r.json", "--", *SMALL)
+        with hosts.connbench_started(*words, *options) as run:
+            assert run.process.stderr
+            ready = 0
+            while ready < len(hosts.clients):
+                line = run.process.stderr.readline()
+                assert line, run.ended()
+                ready += ": ready, " in line
+            (hosts.folder / "set-up").touch()
+            finished = run.ended()
+        (hosts.folder / "set-up").unlink()
+        assert finished.returncode in codes, finished.stderr
+        assert (hosts.folder / "r.json").exists() == (allowed == "1")
+    assert [name for name, host in saved(hosts).items() if host.left_out] == ["c2"]
 
 
 def test_agents_that_lie(many: Hosts) -> None:

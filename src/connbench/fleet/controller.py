@@ -430,29 +430,38 @@ class Controller:
     def _gather(self) -> None:
         """Once every host is ready or failed: begin, or stop all."""
         failed = [host for host in self.hosts if host.state is State.FAILED]
-        allowed = min(self._request.allow_missing, len(self.hosts) - 1)
-        if len(failed) > allowed and self._deadline is None:
+        if len(failed) > self._allowed and self._deadline is None:
             self._deadline = time.monotonic() + OTHERS_S
         undecided = [host for host in self.hosts if host.state < State.READY]
         if undecided and (self._deadline is None or time.monotonic() < self._deadline):
             return
         self._deadline = None
-        if len(failed) > allowed:
-            self.failed = tuple((host.name, host.fault or RunFault("it was lost")) for host in failed)
-            self._end_all()
-            return
         ready = [host for host in self.hosts if host.ready and not host.is_over]
-        if not self._agree(ready):
+        if not self._leave_out(failed) or not self._agree(ready):
             return
-        for host in failed:
-            host.is_left_out = True
-            fault = host.fault or RunFault("it was lost")
-            self._watcher.warn([host.name], f"left out: {fault.message}", fault.hint)
         self._is_begun = True
         self._warn(ready)
         for host in ready:
             if not self._request.together:
                 self._synchronise(host)
+
+    @property
+    def _allowed(self) -> int:
+        """How many hosts may be missing: not all."""
+        return min(self._request.allow_missing, len(self.hosts) - 1)
+
+    def _leave_out(self, failed: Sequence[Host]) -> bool:
+        """Go on without hosts that failed before any has begun; if they are too many, stop all, and return False."""
+        faults = [(host, host.fault or RunFault("it was lost")) for host in failed]
+        if len(failed) > self._allowed:
+            self.failed = tuple((host.name, fault) for host, fault in faults)
+            self._end_all()
+            return False
+        for host, fault in faults:
+            if not host.is_left_out:
+                host.is_left_out = True
+                self._watcher.warn([host.name], f"left out: {fault.message}", fault.hint)
+        return True
 
     def _warn(self, ready: Sequence[Host]) -> None:
         """Tell what hosts know of before they begin, once for all that know the same."""
@@ -487,14 +496,21 @@ class Controller:
     def _begin(self) -> None:
         """Let those begin that can: apart as many as the fan-out allows, together all at the same instant."""
         measuring = [host for host in self.hosts if host.state < State.COPYING]
-        if not self._request.together:
-            busy = sum(host.state is State.RUNNING for host in measuring)
-            for host in measuring:
-                if host.state is State.READY and host.is_compared and busy < self._request.hosts.fanout:
-                    busy += 1
-                    self._take_clock(host)
-                    self._go(host, 0)
+        if self._request.together:
+            self._begin_together(measuring)
             return
+        busy = sum(host.state is State.RUNNING for host in measuring)
+        for host in measuring:
+            if host.state is State.READY and host.is_compared and busy < self._request.hosts.fanout:
+                busy += 1
+                self._take_clock(host)
+                self._go(host, 0)
+
+    def _begin_together(self, measuring: Sequence[Host]) -> None:
+        if not any(host.has_begun for host in self.hosts):
+            failed = [host for host in self.hosts if host.state > State.COPYING]  # while they set up their first turn
+            if not self._leave_out(failed):
+                return
         if not measuring or any(host.state is not State.WAITING for host in measuring):
             return
         for host in measuring:
@@ -594,7 +610,7 @@ class Controller:
                     host.turn = host.turn if self._request.together else event.turn
             case Failed() if host.hello:
                 self._fail(host, event.fault.revive())
-            case Done() if host.ready and host.state < State.COPYING:
+            case Done() if host.ready and host.state < State.COPYING and (host.has_begun or event.descriptor is None):
                 self._take_done(host, event)
             case _:
                 raise RunFault(
