@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from connbench.errors import ExitCode
+from connbench.fleet.checking import CheckedHost
 from fleet_hosts import fleet_of
 from json_units import without_unit
 
@@ -71,3 +72,11 @@ def test_document_has_what_a_program_asks_for(tmp_path: Path) -> None:
         assert abs(host["offset_us"]) <= host["error_us"]  # it is the clock of this machine
         assert {"cpu-load", "loop", "listeners"} <= {one["code"] for one in host["checks"]}
         hosts.until_nothing_is_left()
+
+
+def test_clock_behind_a_long_path_is_known_to_half_of_a_round_trip() -> None:
+    """So a round trip of twice the largest error is the longest that has no finding."""
+    [found] = CheckedHost("a", None, None, None, 12_000.0, 12_500.0).findings
+    assert "known to 12.5 ms only" in found.text
+    assert "within 10.0 ms" in found.advice
+    assert not CheckedHost("a", None, None, None, 4_900.0, 5_000.0).findings

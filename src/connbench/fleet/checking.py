@@ -85,9 +85,9 @@ class CheckedHost:
             message = f"it has connbench {self.hello.connbench}, and this machine {connbench.__version__}"
             yield self._finding(VERSION, Severity.WARNING, message, "install the same one there, or give --push")
         if self.error_us is not None and self.error_us > MOST_OFFSET_US:
-            error, most = (duration(us * NS_PER_US) for us in (self.error_us, MOST_OFFSET_US))
+            error, longest = (duration(us * NS_PER_US) for us in (self.error_us, 2 * MOST_OFFSET_US))
             message = f"its clock is known to {error} only: with --together it may begin so much earlier or later"
-            advice = f"let it, and this machine, do nothing else; pings have to come back within {most}"
+            advice = f"let it, and this machine, do nothing else; pings have to come back within {longest}"
             yield self._finding(CLOCK_OFFSET, Severity.WARNING, message, advice)
 
     def _finding(self, code: str, severity: Severity, message: str, advice: str) -> Finding:
