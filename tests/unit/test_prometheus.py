@@ -1,11 +1,13 @@
-"""The metrics for Prometheus, read by prometheus_client's own parser, against the summary's figures."""
+"""The metrics for Prometheus, read by prometheus_client's own parser and by promtool, against the summary's figures."""
 
 from __future__ import annotations
 
 import errno
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +22,12 @@ from connbench.analysis.soundness import findings
 from connbench.analysis.summary import summarize
 from connbench.errors import Interrupted
 from connbench.model import StrategySpec
-from connbench.report.prometheus import fleet_openmetrics, openmetrics, prometheus
+from connbench.report.prometheus import fleet_openmetrics, fleet_prometheus, openmetrics, prometheus
 from connbench.results.fleet_file import Fleet, HostRecord
 from connbench.results.result import Origin, Result, Round, StrategyResult
 from connbench.safe_text import printable
 from factories import BIND, PLAIN, RANDOM, WINDOW, result_of, round_of, samples_of, unhurried
+from required_programs import require
 
 Labels = frozenset[tuple[str, str]]
 Metrics = dict[tuple[str, Labels], float]
@@ -219,14 +222,37 @@ def test_openmetrics_has_the_same_samples() -> None:
         assert {sample.timestamp for family in families for sample in family.samples} == {None}
 
 
+TIMES = {"a": "2026-11-29T08:00:00+00:00", "b": "2026-11-29T08:01:00+00:00"}
+HOSTS = Fleet(
+    tuple(
+        HostRecord(name, replace(RESULT, name=name, environment=RESULT.environment | {"time": time}), None)
+        for name, time in TIMES.items()
+    )
+)
+
+
+def test_promtool_checks_and_stores_the_metrics(tmp_path: Path) -> None:
+    """It finds nothing to say about the text of a run and of hosts, and makes blocks of each in OpenMetrics."""
+    promtool = require("promtool")
+    alone = next(result for result in HOSTS.results)
+    for name, classic, stored in (
+        ("run", prometheus(alone), openmetrics(alone)),
+        ("hosts", fleet_prometheus(HOSTS), fleet_openmetrics(HOSTS)),
+    ):
+        source, blocks = tmp_path / name, tmp_path / f"{name}-blocks"
+        source.write_text(stored, encoding="utf-8")
+        for words, text in (
+            (("check", "metrics"), classic),
+            (("tsdb", "create-blocks-from", "openmetrics", str(source), str(blocks)), ""),
+        ):
+            done = subprocess.run([promtool, *words], input=text, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+        assert any(blocks.iterdir())
+
+
 def test_openmetrics_of_hosts_has_the_time_of_each() -> None:
     """Each family once, with a label for the host; what is of all hosts has the time of the last run."""
-    times = {"a": "2026-11-29T08:00:00+00:00", "b": "2026-11-29T08:01:00+00:00"}
-    hosts = [
-        HostRecord(name, replace(RESULT, name=name, environment=RESULT.environment | {"time": time}), None)
-        for name, time in times.items()
-    ]
-    families = {one.name: one for one in as_openmetrics(fleet_openmetrics(Fleet(tuple(hosts))))}
+    families = {one.name: one for one in as_openmetrics(fleet_openmetrics(HOSTS))}
     assert {float(sample.timestamp or 0) for one in families.values() for sample in one.samples} == {
         1795939200,
         1795939260,
