@@ -381,3 +381,12 @@ def test_tables_of_several_strategies_name_them() -> None:
     result.name = "a"
     titles = [table.title for table in tables(fleet(HostRecord("a", result), host("b", calls(100))))]
     assert titles == ["bind: by host", "bind: against a", "window 500: by host"]
+
+
+def test_strategy_without_figures_of_all_together_says_why() -> None:
+    """A host was lost before it had measured the second strategy."""
+    first = host("a", calls(10))
+    assert first.result
+    first.result.rounds[WINDOW] = [round_of(calls(10))]
+    shown = text(fleet(first, host("b", calls(10)), together=True), 80)
+    assert shown.count("no round has known times on all hosts: there are no figures of all together") == 1

@@ -174,6 +174,8 @@ def _tables(found: FleetSummary, one: StrategyOfFleet, most: int | None) -> dict
     remarks = _not_shown(len(one.hosts) - len(shown))
     if one.lacking:
         remarks.append(f"not measured on {_named(one.lacking)}")
+    if found.fleet.is_together and not one.in_all:
+        remarks.append("no round has known times on all hosts: there are no figures of all together")
     figures = _together_table(one, shown, one.in_all) if one.in_all else _apart_table(one, shown)
     made = {BY_HOST: replace(figures, remarks=(*figures.remarks, *remarks))}
     if errors := _error_table(shown):
