@@ -90,7 +90,7 @@ def test_lines_have_what_changed_between_two_dumps(host: subprocess.Popen[str]) 
         watch.send_signal(signal.SIGINT)
         _, said = watch.communicate(timeout=HANG_S)
     assert watch.returncode == ExitCode.OK, said
-    assert said == ""
+    assert all("a dump takes longer" in line or "a longer time" in line for line in said.splitlines())  # a busy machine
     rates = [
         (float(one), float(other)) for one, other in re.findall(r"0\.2:\d+: .* opened (\S+)/s, gone (\S+)/s", grown)
     ]
