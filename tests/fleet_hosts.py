@@ -250,8 +250,12 @@ class Hosts:
         assert self.run("ip", "link", "set", host, "down").returncode == 0
 
     def mend(self, host: str) -> None:
-        """Set it up again."""
+        """Set it up again, and wait until it forwards and nobody remembers that the host had no answer."""
         assert self.run("ip", "link", "set", host, "up").returncode == 0
+        show = ("ip", "-details", "link", "show", host)
+        wait_until(lambda: "state forwarding" in self.run(*show).stdout, f"the link of {host} forwards")
+        for name in self.names:
+            self.run("ip", "neighbour", "flush", "all", on=name)
 
     def left(self) -> list[str]:
         """What is on the machine and its hosts now, and was not when they were made."""
