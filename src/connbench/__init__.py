@@ -1,3 +1,3 @@
 """connbench: what each ephemeral-port strategy costs connect(), per port parity."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

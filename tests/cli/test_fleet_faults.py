@@ -376,7 +376,7 @@ def test_32_hosts_at_once(tmp_path: Path) -> None:
 
 AGENT = """
 import gzip, json, os, sys, time
-said = {"hello": {"protocol": 1, "connbench": "0.1.0", "python": "3", "kernel": "6", "hostname": "h"}}
+said = {"hello": {"protocol": 1, "connbench": "1.0.0", "python": "3", "kernel": "6", "hostname": "h"}}
 said["hello"]["pid"] = os.getpid()
 said["ready"] = {"turns": 1, "strategies": ["range"], "attempts": 50, "warnings": []}
 RED = {"message": "\\x1b[31mred\\n$(reboot)", "hint": "`reboot`", "exit_code": 4}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from connbench import __version__
 from connbench.errors import ExitCode
 from run_connbench import COMMAND, HANG_S, connbench, connections_of, engine_of, running, wait_until
 
@@ -66,7 +67,7 @@ def assert_told(finished: subprocess.CompletedProcess[str], says: str = "unexpec
     *_, fault, report = finished.stderr.splitlines()
     assert fault.startswith(f"connbench: {says}")
     assert report.startswith("  -> report it ")
-    for what in ("connbench 0.", f"Linux {os.uname().release}", "Python 3.", "--debug"):
+    for what in (f"connbench {__version__}", f"Linux {os.uname().release}", "Python 3.", "--debug"):
         assert what in report
 
 
