@@ -282,6 +282,8 @@ def test_hardly_any_address_space() -> None:
     done = subprocess.run(
         [COMMAND, "strategies"], capture_output=True, text=True, preexec_fn=confine, timeout=HANG_S, check=False
     )
+    if "<built-in function compile> returned NULL" in done.stderr:
+        pytest.skip("this Python's own compile() fails without an exception: CPython 3.13.0 does")
     assert done.returncode == ExitCode.ENVIRONMENT
     assert done.stderr.startswith("connbench: ")
     assert len(done.stderr.splitlines()) == 2

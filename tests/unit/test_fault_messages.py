@@ -117,7 +117,7 @@ def test_a_child_that_cannot_import_names_the_limit() -> None:
 
 @pytest.mark.parametrize("files", [3, 4])
 def test_an_engine_without_files_names_the_limit(files: int) -> None:
-    """The test causes it: Python cannot start with three files; with four the engine may load, and goes no further."""
+    """The test causes it: Python cannot start with three files; with four the engine may load, and has no memory."""
     limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files})); "
     limited += "os.execv(sys.executable, [sys.executable, '-P', '-m', 'connbench.engine', '9', str(os.getppid())])"
     plan = RoundPlan(make_plan(spec("plain"), ports=16, connections=4), spec("plain"), 1)
@@ -130,6 +130,8 @@ def test_an_engine_without_files_names_the_limit(files: int) -> None:
         if said
         else fault_of_end("the engine process", engine.returncode, engine.stderr.decode())
     )
+    if files == 4 and os.strerror(errno.EBADF) in fault.message:
+        return  # all modules were loaded, as by Python 3.13: there is no descriptor 9, the memory of the round
     assert fault.exit_code == ExitCode.ENVIRONMENT, fault.message
     assert "too many open files: RLIMIT_NOFILE is" in fault.message
 
