@@ -239,6 +239,11 @@ def fail_if_option(*, with_base: bool = False) -> Option:
     )
 
 
+def save_option(text: str) -> Option:
+    """The option -o of a command that saves a file; `text` is its help."""
+    return option(Section.OUTPUT, "-o", "--output", type=FILE, metavar="FILE", help=text)
+
+
 def load_option(field: LoadField, *, is_list: bool = False) -> Option:
     """The option of a field of the load; with `is_list` that of `sweep`, which takes a list."""
     default = (is_list and field.sweep_default) or field.default
@@ -304,14 +309,7 @@ loop_option = option(
     metavar="c|python",
     help="Make the attempts with the loop in C, or with the same loop in Python.  [default: c, where it is built]",
 )
-output_option = option(
-    Section.OUTPUT,
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="FILE",
-    help="Save the result to FILE (.json, .json.gz, .csv or .parquet) after every round.",
-)
+output_option = save_option("Save the result to FILE (.json, .json.gz, .csv or .parquet) after every round.")
 page_option = option(
     Section.OUTPUT,
     "--html",

@@ -13,12 +13,12 @@ from connbench.commands import gates
 from connbench.commands.answers import TestedCommand, kselftest_option
 from connbench.commands.messages import exit_code, warn_of_invalid
 from connbench.commands.options import (
-    FILE,
     FORMAT_NAMES,
     error_budget_option,
     fail_if_option,
     format_option,
     page_option,
+    save_option,
     unit_option,
 )
 from connbench.commands.reports import FleetReport, RunReport, content_of, report_of
@@ -51,14 +51,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Show p99 and errors, too, at each level of a profile, or every host of several.",
 )
-@option(
-    Section.OUTPUT,
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="FILE",
-    help="Save the result of one file as FILE (.json, .json.gz, .csv or .parquet), and print nothing.",
-)
+@save_option("Save the result of one file as FILE (.json, .json.gz, .csv or .parquet), and print nothing.")
 @option(Section.OUTPUT, "--force", is_flag=True, help="Replace a page or a file that exists.")
 @fail_if_option()
 @kselftest_option

@@ -22,13 +22,13 @@ from connbench.commands.messages import (
     width,
 )
 from connbench.commands.options import (
-    FILE,
     TIMEOUT,
     fail_if_option,
     force_option,
     format_option,
     page_option,
     quiet_option,
+    save_option,
 )
 from connbench.commands.reports import content_of, report_of
 from connbench.commands.result_writer import (
@@ -68,14 +68,7 @@ def command(context: click.Context) -> None:
 
 @command.command("merge", cls=Command)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE...")
-@option(
-    Section.OUTPUT,
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="FILE",
-    help="Save the fleet to FILE (.json, .json.gz, .csv or .parquet).",
-)
+@save_option("Save the fleet to FILE (.json, .json.gz, .csv or .parquet).")
 @option(
     Section.INPUT,
     "--together",
@@ -203,14 +196,7 @@ Try:
     show_default=True,
     help="Measure without up to K hosts that are not ready.",
 )
-@option(
-    Section.OUTPUT,
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="FILE",
-    help="Save what all hosts measured to FILE (.json, .json.gz, .csv or .parquet) at the end.",
-)
+@save_option("Save what all hosts measured to FILE (.json, .json.gz, .csv or .parquet) at the end.")
 @page_option
 @format_option(tuple(FLEET_FORMATS))
 @fail_if_option()
